@@ -1,0 +1,99 @@
+"""What a plan makes of an artifact: variant, formats, deployment, lowered files.
+
+All frozen, torch-free and JSON-serialisable (engine.domain.codec), so that they
+cross processes, hosts and caches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Self
+
+from engine.domain.artifact import ModelCard
+from engine.domain.experiment import StageFacts
+from engine.domain.recipe import RuntimeId
+from engine.domain.workload import Workload
+
+
+class NumberFormat(StrEnum):
+    FP32 = "fp32"
+    BF16 = "bf16"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+class QuantizationMode(StrEnum):
+    """How activations are treated when weights are integers."""
+
+    NONE = "none"
+    DYNAMIC = "dynamic"
+    """Weights and activations in integers, activation scales found while running."""
+    STATIC = "static"
+    """Weights and activations in integers, activation scales calibrated before."""
+    WEIGHT_ONLY = "weight_only"
+    """Weights in integers, arithmetic in floating point."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Formats:
+    """Number formats a runtime realises when it lowers. fp32 and NONE: as uploaded."""
+
+    weights: NumberFormat = NumberFormat.FP32
+    mode: QuantizationMode = QuantizationMode.NONE
+    group_size: int = 0
+    """Weights that share a scale; 0: one scale a channel."""
+
+    @property
+    def is_plain(self) -> bool:
+        return self.weights is NumberFormat.FP32
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Weights and graph in a directory: the artifact's own, or what a stage wrote.
+
+    Beside the artifact's files it may hold `variant.json` (see
+    engine.tasks.loading): attributes and shapes that config.json cannot say.
+    """
+
+    directory: str
+    changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Variant + formats + runtime, not yet running (MLPerf's SUT)."""
+
+    card: ModelCard
+    variant: Variant
+    runtime: RuntimeId
+    workload: Workload
+    formats: Formats = Formats()
+
+    def with_(self, **changes: object) -> Self:
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a technique returns: a new deployment and what it did."""
+
+    deployment: Deployment
+    facts: StageFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """Files a runtime made from a deployment, in `directory`.
+
+    `files` are relative paths a downloader needs, `size_bytes` their sum. `settings`
+    is what the runtime must be told when it opens them again (flat, JSON).
+    """
+
+    runtime: RuntimeId
+    directory: str
+    files: tuple[str, ...]
+    size_bytes: int
+    settings: dict[str, str]
+    facts: StageFacts

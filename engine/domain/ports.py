@@ -1,0 +1,95 @@
+"""The interfaces the parts of the engine meet at. Numpy is the lingua franca."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.domain.artifact import ModelCard
+from engine.domain.deployment import Applied, Deployment, Lowered
+from engine.domain.experiment import Progress
+from engine.domain.recipe import RuntimeId
+from engine.domain.technique import TechniqueSpec
+from engine.domain.workload import Workload
+
+Array = NDArray[Any]
+Batch = Mapping[str, Array]
+"""Model inputs by name; the first axis is the batch."""
+Outputs = Mapping[str, Array]
+"""Model outputs by name, as `Task` documents them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a stage may use: where to write, what calibrates, whom to tell."""
+
+    scratch: Path
+    """An empty directory of this stage's own; what it leaves there is kept."""
+    calibration: Sequence[Batch]
+    """Real inputs, disjoint from what is scored. At least one batch."""
+    report: Callable[[Progress], None]
+    threads: int
+
+
+class Technique(Protocol):
+    """The work of one of the seven. Imported in child processes only."""
+
+    spec: TechniqueSpec
+
+    def apply(self, deployment: Deployment, config: Any, context: Context) -> Applied:
+        """A new deployment and the facts; the one passed in stays usable.
+
+        Raises StageError when the model cannot take it, NothingChanged when it
+        turned out to change nothing.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What `Executor.generate` did: `tokens` (batch, new_tokens) and, in seconds from
+    the call, when each new token was ready (`token_times`, length new_tokens)."""
+
+    tokens: Array
+    token_times: tuple[float, ...]
+
+
+class Executor(Protocol):
+    """An opened deployment. Not thread-safe."""
+
+    def infer(self, batch: Batch) -> Outputs:
+        """One call. Causal LM: `logits` (batch, sequence, vocabulary) of the whole input."""
+        ...
+
+    def generate(self, input_ids: Array, new_tokens: int) -> Generation:
+        """Greedy decoding with a KV cache, exactly `new_tokens` (no stop token).
+
+        `input_ids`: int64 (batch, prompt). Raises StageError when the task is not a
+        causal LM.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class Runtime(Protocol):
+    """Lowers a deployment to files and opens them. Imported in child processes only."""
+
+    id: RuntimeId
+
+    def lower(self, deployment: Deployment, context: Context) -> Lowered:
+        """Write what this runtime runs into `context.scratch`, number formats realised.
+
+        Raises StageError, and NothingChanged when the formats asked for are not
+        found in the files that were produced.
+        """
+        ...
+
+    def open(self, lowered: Lowered, card: ModelCard, workload: Workload, threads: int) -> Executor:
+        """Ready to answer; compilation happens here or in the first call."""
+        ...
