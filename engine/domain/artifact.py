@@ -13,7 +13,7 @@ class ArtifactFormat(StrEnum):
     ONNX = "onnx"
 
     @property
-    def title(self) -> str:
+    def label(self) -> str:
         return {"huggingface": "Hugging Face", "gguf": "GGUF (dequantized)", "onnx": "ONNX"}[self]
 
 
@@ -26,7 +26,7 @@ class TaskId(StrEnum):
     """Anything else: named tensors in, named tensors out."""
 
     @property
-    def title(self) -> str:
+    def label(self) -> str:
         return {
             "causal_lm": "Causal LM", "text_encoder": "Text encoder", "text_classifier": "Text classifier",
             "image_classifier": "Image classifier", "tensors": "Generic tensors",

@@ -6,6 +6,7 @@ process boundary passes here and is checked on the way in.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -16,9 +17,14 @@ from engine.domain.errors import InvalidInput
 T = TypeVar("T")
 
 
-@cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+    return _cached_adapter(kind)
+
+
+@cache
+def _cached_adapter(kind: Hashable) -> TypeAdapter[Any]:
+    untyped: Any = kind
+    return TypeAdapter(untyped)
 
 
 def encode(value: Any, kind: Any = None) -> str:

@@ -37,6 +37,8 @@ class Knob:
     """Values worth trying, which the form offers for a grid of recipes."""
     shown_when: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Other knobs' values under which this one has any effect."""
+    spelled: bool = False
+    """Spelled in a recipe even at its default, because a reader wants to know it."""
 
     def parse(self, text: str) -> KnobValue:
         """The value that `text` spells. Raises RecipeError."""
@@ -62,11 +64,10 @@ class Knob:
             raise RecipeError(
                 f"{shown} is not a choice.", mend=f"Choose one of: {', '.join(self.choices)}.", where=self.name
             )
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            if not self._within(value):
-                raise RecipeError(
-                    f"{shown} is out of range.", mend=f"Choose a value from {self.low:g} to {self.high:g}.", where=self.name
-                )
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not self._within(value):
+            raise RecipeError(
+                f"{shown} is out of range.", mend=f"Choose a value from {self.low:g} to {self.high:g}.", where=self.name
+            )
 
     def _within(self, value: float) -> bool:
         # written so that NaN is outside
@@ -84,13 +85,14 @@ def knob(
     unit: str = "",
     grid: tuple[KnobValue, ...] = (),
     shown_when: Mapping[str, tuple[str, ...]] | None = None,
+    spelled: bool = False,
 ) -> Any:
     """Declare a knob. Numbers need `low` and `high`; choices are a StrEnum's members."""
     return dataclasses.field(
         default=default,
         metadata={
             "help": help, "low": low, "high": high, "unit": unit, "grid": grid,
-            "shown_when": tuple((shown_when or {}).items()),
+            "shown_when": tuple((shown_when or {}).items()), "spelled": spelled,
         },
     )
 
@@ -132,9 +134,9 @@ class Config:
             typed[name] = hints[name](value)
         return cls(**typed)
 
-    def changed(self) -> dict[str, KnobValue]:
-        """The knobs that differ from their defaults, in declaration order."""
-        return {k.name: getattr(self, k.name) for k in self.knobs() if getattr(self, k.name) != k.default}
+    def spelled(self) -> dict[str, KnobValue]:
+        """The knobs a recipe spells: those off their defaults and those always spelled, in declaration order."""
+        return {k.name: getattr(self, k.name) for k in self.knobs() if k.spelled or getattr(self, k.name) != k.default}
 
     def as_dict(self) -> dict[str, KnobValue]:
         return {k.name: _plain(getattr(self, k.name)) for k in self.knobs()}
@@ -158,6 +160,7 @@ def _plain(value: KnobValue) -> KnobValue:
 
 def _knob_of(field: dataclasses.Field[Any], hint: type) -> Knob:
     choices = tuple(str(m) for m in hint) if issubclass(hint, StrEnum) else ()
+    default: Any = field.default
     return Knob(
-        name=field.name, type=str if choices else hint, default=_plain(field.default), choices=choices, **field.metadata
+        name=field.name, type=str if choices else hint, default=_plain(default), choices=choices, **field.metadata
     )

@@ -32,7 +32,7 @@ class Choice:
     config: Config
 
     def __str__(self) -> str:
-        knobs = ", ".join(f"{name}={format_value(value)}" for name, value in self.config.changed().items())
+        knobs = ", ".join(f"{name}={format_value(value)}" for name, value in self.config.spelled().items())
         return f"{self.technique}({knobs})"
 
 
@@ -53,7 +53,7 @@ class Recipe:
         return not self.choices and self.runtime is None
 
     def __str__(self) -> str:
-        """Canonical spelling: only knobs that differ from their defaults.
+        """Canonical spelling: knobs off their defaults and those always spelled.
 
         The baseline is the empty string.
         """

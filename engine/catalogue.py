@@ -1,0 +1,25 @@
+"""The techniques, listed by hand. A new technique is one line here.
+
+Forms, grammar, planner, command line and documentation are derived from this tuple.
+"""
+
+from __future__ import annotations
+
+from engine.domain.errors import RecipeError
+from engine.domain.technique import TechniqueSpec
+from engine.techniques.pruning.spec import SPEC as PRUNING
+from engine.techniques.quantization.spec import SPEC as QUANTIZATION
+
+TECHNIQUES: tuple[TechniqueSpec, ...] = (PRUNING, QUANTIZATION)
+
+
+def spec_of(technique: str) -> TechniqueSpec:
+    """Raises RecipeError when no technique has this id."""
+    for spec in TECHNIQUES:
+        if spec.id == technique:
+            return spec
+    raise RecipeError(
+        f"There is no technique {technique!r}.",
+        mend=f"Known techniques: {', '.join(s.id for s in TECHNIQUES)}.",
+        where=technique,
+    )

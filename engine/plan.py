@@ -1,0 +1,73 @@
+"""A recipe compiled to ordered stages, or refused with reasons before launch."""
+
+from __future__ import annotations
+
+from graphlib import TopologicalSorter
+
+from engine.catalogue import spec_of
+from engine.domain.artifact import ArtifactFormat, ModelCard
+from engine.domain.host import HostFacts
+from engine.domain.plan import Plan, Stage
+from engine.domain.recipe import Choice, Recipe, RuntimeId
+from engine.domain.technique import After, Excludes, Obstacle, Phase, RunsOn, Situation, TechniqueSpec
+
+_PHASE_REASON = {
+    Phase.REWRITE: "Rewrites the model, so it comes before placing and spreading it.",
+    Phase.PLACE: "Places the finished model on its device.",
+    Phase.SPREAD: "Spreads the placed model over workers, last of all.",
+}
+
+
+def make_plan(recipe: Recipe, card: ModelCard, host: HostFacts) -> Plan:
+    """The ordered plan; `refusals` says why it cannot run on this model and host."""
+    runtime = recipe.runtime or default_runtime(card)
+    chosen = {choice.technique: spec_of(choice.technique) for choice in recipe.choices}
+    stages = tuple(
+        _stage(choice, chosen[choice.technique], chosen) for choice in _ordered(recipe.choices, chosen)
+    )
+    situation = Situation(card, runtime, host)
+    refusals = [*_runtime_obstacles(situation), *_broken_rules(chosen, runtime)]
+    for choice in recipe.choices:
+        refusals += chosen[choice.technique].obstacles(choice.config, situation)
+    return Plan(recipe, runtime, stages, tuple(dict.fromkeys(refusals)))
+
+
+def default_runtime(card: ModelCard) -> RuntimeId:
+    """The runtime of a recipe without `@`: eager, or onnxruntime for an ONNX artifact."""
+    return RuntimeId.ONNXRUNTIME if card.format is ArtifactFormat.ONNX else RuntimeId.EAGER
+
+
+def _ordered(choices: tuple[Choice, ...], chosen: dict[TechniqueId, TechniqueSpec]) -> list[Choice]:
+    """By phase, then by the techniques' own After rules, then as written."""
+    sorter: TopologicalSorter[TechniqueId] = TopologicalSorter()
+    for choice in choices:
+        spec = chosen[choice.technique]
+        before = {r.other for r in spec.rules if isinstance(r, After) and r.other in chosen}
+        before |= {other.id for other in chosen.values() if other.phase < spec.phase}
+        sorter.add(choice.technique, *sorted(before))
+    by_id = {choice.technique: choice for choice in choices}
+    return [by_id[technique] for technique in sorter.static_order()]
+
+
+def _stage(choice: Choice, spec: TechniqueSpec, chosen: dict[TechniqueId, TechniqueSpec]) -> Stage:
+    reasons = [r.reason for r in spec.rules if isinstance(r, After) and r.other in chosen]
+    return Stage(spec.id, spec.title, choice.config, " ".join(reasons) or _PHASE_REASON[spec.phase])
+
+
+def _runtime_obstacles(situation: Situation) -> list[Obstacle]:
+    torch_runtimes = (RuntimeId.EAGER, RuntimeId.INDUCTOR)
+    if situation.card.format is ArtifactFormat.ONNX and situation.runtime in torch_runtimes:
+        return [Obstacle(f"An ONNX graph does not run on {situation.runtime}.", "Choose @onnxruntime or @openvino.")]
+    return []
+
+
+def _broken_rules(chosen: dict[TechniqueId, TechniqueSpec], runtime: RuntimeId) -> list[Obstacle]:
+    found: list[Obstacle] = []
+    for spec in chosen.values():
+        for rule in spec.rules:
+            if isinstance(rule, Excludes) and rule.other in chosen:
+                found.append(Obstacle(f"{spec.title} excludes {chosen[rule.other].title}: {rule.reason}"))
+            if isinstance(rule, RunsOn) and runtime not in rule.runtimes:
+                able = " or @".join(sorted(rule.runtimes))
+                found.append(Obstacle(f"{spec.title} does not run on {runtime}: {rule.reason}", f"Choose @{able}."))
+    return found
