@@ -8,7 +8,7 @@ from engine.catalogue import spec_of
 from engine.domain.artifact import ArtifactFormat, ModelCard
 from engine.domain.host import HostFacts
 from engine.domain.plan import Plan, Stage
-from engine.domain.recipe import Choice, Recipe, RuntimeId
+from engine.domain.recipe import Choice, Recipe, RuntimeId, TechniqueId
 from engine.domain.technique import After, Excludes, Obstacle, Phase, RunsOn, Situation, TechniqueSpec
 
 _PHASE_REASON = {
