@@ -1,0 +1,116 @@
+"""What the worker asks of its children and what they answer: frozen, torch-free, JSON by domain.codec.
+
+On the wire every message is one JSON object on one line (see engine.child):
+
+    to the child     {"request": …}                the request of its kind, first of all
+                     {"round": seconds}            measure: one turn
+                     {"answers": reference | null} measure: answer the scored items, score against a file
+    to the worker    {"progress": Progress}        any number, before the result
+                     {"result": …}                 or {"problem": Problem}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.domain.artifact import ModelCard
+from engine.domain.deployment import Lowered
+from engine.domain.experiment import StageFacts
+from engine.domain.host import HostFacts
+from engine.domain.metrics import Measurement
+from engine.domain.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class InspectRequest:
+    """Unpack the upload `source` into the empty directory `into`, then inspect that.
+
+    An empty `source`: `into` already holds the files.
+    """
+
+    source: str
+    into: str
+
+
+@dataclass(frozen=True, slots=True)
+class InspectResult:
+    card: ModelCard
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRequest:
+    """Parse the dataset file at `path`."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetResult:
+    items: int
+    labelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TransformRequest:
+    """Everything a child needs to plan a recipe again and carry it out.
+
+    `recipe` is the canonical text. `calibration_file` empty: the built-in probes.
+    The lowered files and each stage's own go under `output_dir`, which exists.
+    """
+
+    artifact_dir: str
+    card: ModelCard
+    recipe: str
+    workload: Workload
+    calibration_file: str
+    output_dir: str
+    host: HostFacts
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransformResult:
+    """`facts`: one entry a stage, the runtime's lowering last. Paths lie in `output_dir`."""
+
+    facts: tuple[StageFacts, ...]
+    lowered: Lowered
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """Everything a child needs to open a lowered model, time it and answer the scored items.
+
+    `dataset_file` empty: the built-in probes. Answers go to `scratch_dir`, which exists.
+    """
+
+    lowered: Lowered
+    artifact_dir: str
+    card: ModelCard
+    workload: Workload
+    dataset_file: str
+    threads: int
+    scratch_dir: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenResult:
+    """Opened and warm. Latencies in ms: the very first call, then the warm-up calls."""
+
+    open_seconds: float
+    first_call: float
+    warmup: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """One turn: raw samples by metric name, each in its metric's unit."""
+
+    samples: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersResult:
+    """Where the answers lie and how they score against the reference (itself for a baseline)."""
+
+    answers_file: str
+    quality: tuple[Measurement, ...]
