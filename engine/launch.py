@@ -1,0 +1,122 @@
+"""From recipes to a stored, enqueued experiment.
+
+An experiment is committed first and enqueued then; a worker's reconciler finds
+what was committed and never enqueued, so nothing is lost in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from engine.domain.artifact import Artifact
+from engine.domain.errors import InvalidInput, Problem
+from engine.domain.experiment import Experiment, Run, RunStatus
+from engine.domain.plan import Plan
+from engine.domain.recipe import Recipe
+from engine.domain.workload import DatasetRef, Target, Workload
+from engine.grammar import make_recipe, parse_recipe
+from engine.host import this_host
+from engine.plan import make_plan
+from engine.queue import Queue
+from storage import Storage
+
+REPEATABLE = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.INTERRUPTED)
+
+
+def launch(
+    storage: Storage,
+    queue: Queue | None,
+    artifact: Artifact,
+    workload: Workload,
+    recipes: Iterable[Recipe],
+    *,
+    target: Target | None = None,
+    guard_rail: float = 0.99,
+    dataset: DatasetRef | None = None,
+    calibration: DatasetRef | None = None,
+    name: str = "",
+    keep_models: bool = True,
+    extra: dict[str, Any] | None = None,
+) -> Experiment:
+    """Store an experiment with a run for each recipe, the baseline first, and enqueue it.
+
+    Recipes of the same effect make one run. A recipe that cannot run here is stored as
+    refused, with the reasons. `queue` None: stored only, because the caller runs it.
+    """
+    if not 0.0 <= guard_rail <= 1.0:
+        raise InvalidInput(f"A guard-rail of {guard_rail:g} makes no sense.", mend="Choose a share from 0 to 1.")
+    experiment = Experiment(
+        id=uuid4().hex,
+        name=name or f"{artifact.name} {datetime.now(UTC):%Y-%m-%d %H:%M}",
+        artifact_id=artifact.id,
+        workload=workload,
+        created_at=datetime.now(UTC),
+        target=target,
+        guard_rail=guard_rail,
+        dataset=dataset,
+        calibration=calibration,
+        keep_models=keep_models,
+        extra=extra or {},
+    )
+    runs = [_run_of(recipe, experiment, artifact) for recipe in distinct([Recipe(), *recipes])]
+    storage.experiments.create(experiment, runs)
+    if queue:
+        queue.enqueue_experiment(experiment.id)
+    return experiment
+
+
+def add_recipes(storage: Storage, queue: Queue, experiment_id: str, recipes: Iterable[Recipe]) -> list[Run]:
+    """Add runs to an experiment; those whose recipe it already has are left out."""
+    experiment = storage.experiments.get(experiment_id)
+    artifact = storage.artifacts.get(experiment.artifact_id)
+    present = {run.recipe for run in storage.runs.of_experiment(experiment.id)}
+    runs = [_run_of(recipe, experiment, artifact) for recipe in distinct(recipes) if str(recipe) not in present]
+    if runs:
+        storage.experiments.add_runs(experiment.id, runs)
+        queue.enqueue_experiment(experiment.id)
+    return runs
+
+
+def repeat(storage: Storage, queue: Queue, run_id: str) -> None:
+    """Run a failed, cancelled or interrupted run again, beside a newly measured baseline."""
+    run = storage.runs.get(run_id)
+    if run.status not in REPEATABLE:
+        raise InvalidInput(
+            f"This run is {run.status}; only a failed, cancelled or interrupted one can be repeated.",
+            mend="Add its recipe to a new experiment to measure it again.",
+        )
+    storage.runs.requeue(run_id)
+    queue.enqueue_experiment(run.experiment_id)
+
+
+def distinct(recipes: Iterable[Recipe]) -> list[Recipe]:
+    """In canonical form and without repetition, in the order given."""
+    canonical = (make_recipe(recipe.choices, recipe.runtime) for recipe in recipes)
+    return list({str(recipe): recipe for recipe in canonical}.values())
+
+
+def plan_of(run: Run, artifact: Artifact) -> Plan:
+    """The plan of a stored run on this host, made anew because hosts differ."""
+    return make_plan(parse_recipe(run.recipe), artifact.card, this_host())
+
+
+def refusals_of(plan: Plan) -> tuple[Problem, ...]:
+    """Why a plan cannot run, as problems to store with the run."""
+    return tuple(Problem("Refused", obstacle.reason, obstacle.mend) for obstacle in plan.refusals)
+
+
+def _run_of(recipe: Recipe, experiment: Experiment, artifact: Artifact) -> Run:
+    plan = make_plan(recipe, artifact.card, this_host())
+    return Run(
+        id=uuid4().hex,
+        experiment_id=experiment.id,
+        artifact_id=artifact.id,
+        recipe=str(recipe),
+        runtime=str(plan.runtime),
+        status=RunStatus.QUEUED if plan.runs else RunStatus.REFUSED,
+        created_at=datetime.now(UTC),
+        problems=refusals_of(plan),
+    )
