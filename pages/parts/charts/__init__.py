@@ -1,0 +1,1 @@
+"""Pure functions from domain data to Plotly figures. No Streamlit, no storage."""

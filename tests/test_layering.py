@@ -1,0 +1,39 @@
+"""The dashboard and the worker never load torch; the settings' page is complete."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from engine.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "transformers", "openvino", "onnxruntime", "nncf", "torchao", "onnx")
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "engine.catalogue, engine.grammar, engine.plan, engine.grid, engine.suggest, engine.launch, engine.queue",
+        "engine.worker, engine.execute, engine.sandbox, engine.compare.recommend, storage, engine.intake.service",
+        "app, pages.parts.charts, pages.parts.forms",
+    ],
+)
+def test_light_processes_never_load_torch(modules: str) -> None:
+    script = f"import sys, {modules}; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_every_setting_is_documented() -> None:
+    page = (ROOT / "docs/settings.md").read_text()
+    documented = set(re.findall(r"^\| `(SPEEDRAIL_\w+)`", page, flags=re.MULTILINE))
+    assert documented == {f"SPEEDRAIL_{field.name.upper()}" for field in fields(Settings)}
