@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import safetensors.numpy
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -26,6 +27,8 @@ from transformers import (
     ViTConfig,
     ViTForImageClassification,
 )
+
+from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId, TensorSpec
 
 SPECIALS = ("[PAD]", "[CLS]", "[SEP]", "[UNK]")
 VOCABULARY = len(SPECIALS) + 256
@@ -99,6 +102,49 @@ def tiny_onnx(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     onnx.save_model(model, directory / "model.onnx")
     return directory
+
+
+def tiny_card(directory: Path) -> ModelCard:
+    """The card of one of the models above (or MiniLM), without going through intake."""
+    if (directory / "model.onnx").exists():
+        x, y = TensorSpec("x", "float32", ("batch", 16)), TensorSpec("y", "float32", ("batch", 8))
+        return ModelCard(ArtifactFormat.ONNX, TaskId.TENSORS, "tiny_mlp", 1608, "float32", (x,), (y,))
+    config = json.loads((directory / "config.json").read_text())
+    architecture = config["architectures"][0]
+    task = _task(architecture)
+    inputs, output = _SIGNATURES[task]
+    heads = config.get("num_attention_heads", 0)
+    hidden = config.get("hidden_size", 0)
+    weights = safetensors.numpy.load_file(directory / "model.safetensors")
+    return ModelCard(
+        ArtifactFormat.HUGGINGFACE, task, architecture, sum(w.size for w in weights.values()), "float32", inputs, (output,),
+        hidden_size=hidden, intermediate_size=config.get("intermediate_size", 0),
+        num_layers=config.get("num_hidden_layers", 0), num_heads=heads,
+        num_kv_heads=config.get("num_key_value_heads", heads), head_dim=hidden // heads if heads else 0,
+        vocab_size=config.get("vocab_size", 0), max_positions=config.get("max_position_embeddings", 0),
+        image_size=IMAGE_SIZE if task is TaskId.IMAGE_CLASSIFIER else 0, num_channels=config.get("num_channels", 0),
+        num_labels=len(config.get("id2label", ())), has_tokenizer=(directory / "tokenizer.json").exists(),
+    )  # fmt: skip
+
+
+_IDS = TensorSpec("input_ids", "int64", ("batch", "sequence"))
+_MASK = TensorSpec("attention_mask", "int64", ("batch", "sequence"))
+_PIXELS = TensorSpec("pixel_values", "float32", ("batch", "channels", "height", "width"))
+_LOGITS = TensorSpec("logits", "float32", ("batch", "labels"))
+_SIGNATURES: dict[TaskId, tuple[tuple[TensorSpec, ...], TensorSpec]] = {
+    TaskId.TEXT_ENCODER: ((_IDS, _MASK), TensorSpec("last_hidden_state", "float32", ("batch", "sequence", "hidden"))),
+    TaskId.TEXT_CLASSIFIER: ((_IDS, _MASK), _LOGITS),
+    TaskId.CAUSAL_LM: ((_IDS,), TensorSpec("logits", "float32", ("batch", "sequence", "vocabulary"))),
+    TaskId.IMAGE_CLASSIFIER: ((_PIXELS,), _LOGITS),
+}
+
+
+def _task(architecture: str) -> TaskId:
+    endings = {
+        "ForCausalLM": TaskId.CAUSAL_LM, "ForSequenceClassification": TaskId.TEXT_CLASSIFIER,
+        "ForImageClassification": TaskId.IMAGE_CLASSIFIER,
+    }  # fmt: skip
+    return next((task for ending, task in endings.items() if architecture.endswith(ending)), TaskId.TEXT_ENCODER)
 
 
 def byte_tokenizer(*, brackets: bool) -> Tokenizer:

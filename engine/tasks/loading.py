@@ -1,0 +1,198 @@
+"""Models of a variant's directory as torch modules, and back.
+
+A directory holds what was uploaded (config.json + safetensors, or one GGUF file) or
+what a stage wrote: config.json, `model.safetensors` keyed by module path, and
+`variant.json`:
+
+    {"attributes": {"encoder.layer.0.attention.self": {"num_attention_heads": 8}}}
+
+Whatever config.json cannot say of a pruned model is in these two: module sizes are
+those of the tensors in model.safetensors, and `attributes` are set on the modules they
+name (paths from the Hugging Face model, `Traceable.model`). No code from the directory
+is ever run and the network is never asked.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers.initialization import no_init_weights
+
+from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
+from engine.domain.deployment import Variant
+from engine.domain.errors import StageError
+from engine.tasks.resizing import place_tensor
+from engine.tasks.traceable import Traceable, traceable_for
+
+Attributes = Mapping[str, Mapping[str, Any]]
+"""Module path to attribute name to value (number, flag, text or a list of them)."""
+
+WEIGHTS = "model.safetensors"
+VARIANT = "variant.json"
+
+_AUTO: dict[TaskId, Any] = {
+    TaskId.TEXT_ENCODER: transformers.AutoModel,
+    TaskId.CAUSAL_LM: transformers.AutoModelForCausalLM,
+    TaskId.TEXT_CLASSIFIER: transformers.AutoModelForSequenceClassification,
+    TaskId.IMAGE_CLASSIFIER: transformers.AutoModelForImageClassification,
+}
+
+_COMPANIONS = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json",
+    "merges.txt", "preprocessor_config.json", "processor_config.json", "generation_config.json", "modules.json",
+    "sentence_bert_config.json", "1_Pooling/config.json", "chat_template.jinja",
+)  # fmt: skip
+"""Files beside the weights that a variant keeps."""
+
+
+def load_module(variant: Variant, card: ModelCard) -> Traceable:
+    """The model in fp32, in eval mode, without gradients.
+
+    Raises StageError when the files do not make this model (weights missing, a class
+    that transformers does not know, a format that has no torch module).
+    """
+    if card.format is ArtifactFormat.ONNX or card.task not in _AUTO:
+        raise StageError(
+            "An ONNX graph cannot be turned into a torch module.",
+            mend="Use @onnxruntime or @openvino for it, or upload the Hugging Face directory it was made from.",
+        )
+    directory = Path(variant.directory)
+    try:
+        load = _load_variant if (directory / VARIANT).exists() else _load_pretrained
+        model = load(directory, card)
+    except (ValueError, KeyError, OSError, RuntimeError, ImportError, AttributeError) as error:
+        raise StageError(
+            f"The {card.architecture} does not load.", mend="Check that config.json and the weights belong together.",
+            where=directory.name, detail=f"{type(error).__name__}: {error}",
+        ) from error  # fmt: skip
+    return traceable_for(model, card)
+
+
+def save_variant(traceable: Traceable, directory: Path, attributes: Attributes, like: Variant) -> Variant:
+    """Write the module to `directory` so that `load_module` returns the very same one.
+
+    `attributes` are what this stage changed on modules beyond tensor shapes; those of
+    `like` stay in force. `like` also gives the tokenizer and preprocessor files.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    model: Any = traceable.model
+    save_file(_tensors_of(model), directory / WEIGHTS, metadata={"format": "pt"})
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(directory)
+    earlier = _attributes_of(Path(like.directory))
+    paths = dict.fromkeys([*earlier, *attributes])
+    merged = {path: {**earlier.get(path, {}), **attributes.get(path, {})} for path in paths}
+    (directory / VARIANT).write_text(json.dumps({"attributes": merged}, indent=1))
+    _copy_companions(Path(like.directory), directory)
+    return Variant(str(directory), changed=True)
+
+
+def _load_pretrained(directory: Path, card: ModelCard) -> nn.Module:
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    if card.format is ArtifactFormat.GGUF:
+        options["gguf_file"] = gguf_file(directory).name
+    config = transformers.AutoConfig.from_pretrained(directory, **options)
+    auto = _AUTO[card.task]
+    model, info = auto.from_pretrained(
+        directory, config=config, dtype=torch.float32, attn_implementation=_attention(auto, config),
+        use_safetensors=card.format is not ArtifactFormat.GGUF, output_loading_info=True, **options,
+    )  # fmt: skip
+    _drop_unused(model, card)
+    known = model.state_dict().keys()
+    missing = sorted(name for name in info["missing_keys"] if name in known)
+    if missing:
+        raise StageError(
+            f"{len(missing)} weights are missing, {missing[0]} first.",
+            mend="Upload all weight files of the model.", where=directory.name, detail="\n".join(missing),
+        )  # fmt: skip
+    return model  # type: ignore[no-any-return]
+
+
+def _load_variant(directory: Path, card: ModelCard) -> nn.Module:
+    config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    auto = _AUTO[card.task]
+    with no_init_weights():
+        model = auto.from_config(config, dtype=torch.float32, attn_implementation=_attention(auto, config))
+    model.tie_weights()
+    _drop_unused(model, card)
+    expected = _names_of(model)
+    tensors = load_file(directory / WEIGHTS)
+    if tensors.keys() != expected:
+        odd = sorted(tensors.keys() ^ expected)
+        raise StageError(
+            f"The variant's weights do not fit its config: {odd[0]} is on one side only.",
+            mend="Run the experiment again; if it stays, report it.", where=directory.name, detail="\n".join(odd),
+        )
+    for name, tensor in tensors.items():
+        place_tensor(model, name, tensor.float() if tensor.is_floating_point() else tensor)
+    model.tie_weights()
+    _set_attributes(model, _attributes_of(directory))
+    return model  # type: ignore[no-any-return]
+
+
+def _attention(auto: Any, config: Any) -> str:
+    kind = auto._model_mapping.get(type(config), None)
+    return "sdpa" if getattr(kind, "_supports_sdpa", False) else "eager"
+
+
+def _drop_unused(model: Any, card: ModelCard) -> None:
+    """A pooler nobody asked for is often missing from the file; left in, its random weights would be saved."""
+    if "pooler_output" not in {spec.name for spec in card.outputs} and isinstance(getattr(model, "pooler", None), nn.Module):
+        model.pooler = None
+
+
+def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """What a file must hold: parameters (tied ones once) and persistent buffers."""
+    state = model.state_dict()
+    return {name: state[name].detach().cpu().contiguous() for name in _names_of(model)}
+
+
+def _names_of(model: nn.Module) -> set[str]:
+    shared = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    first = {name for name, _ in model.named_parameters()}
+    return set(model.state_dict()) - (shared - first)
+
+
+def _attributes_of(directory: Path) -> dict[str, dict[str, Any]]:
+    file = directory / VARIANT
+    if not file.exists():
+        return {}
+    return dict(json.loads(file.read_text())["attributes"])
+
+
+def _set_attributes(model: nn.Module, attributes: Attributes) -> None:
+    for path, values in attributes.items():
+        module = model.get_submodule(path)
+        for name, value in values.items():
+            present = getattr(module, name)
+            if callable(present) or isinstance(present, (nn.Module, Tensor)):
+                raise ValueError(f"{path}.{name} is not a plain attribute")
+            setattr(module, name, tuple(value) if isinstance(value, list) else value)
+
+
+def _copy_companions(source: Path, target: Path) -> None:
+    for name in _COMPANIONS:
+        if (source / name).is_file() and not (target / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, target / name)
+
+
+def gguf_file(directory: Path) -> Path:
+    """The GGUF file of a directory. Raises StageError when there is none, or several."""
+    files = sorted(directory.glob("*.gguf"))
+    if len(files) != 1:
+        raise StageError(f"Expected one GGUF file, found {len(files)}.", where=directory.name)
+    return files[0]
