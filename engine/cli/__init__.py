@@ -1,0 +1,112 @@
+"""The command line: `techniques`, `intake`, `run`, `worker`.
+
+Exit codes: 0 when all went well or was refused with a reason, 1 when something
+failed, 2 for bad input, with one clear line on standard error. Each command's module
+is imported only when it is called, and none of them loads torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from engine.domain.errors import InvalidInput, SpeedrailError
+from engine.settings import Settings
+
+RECIPE_HELP = (
+    "technique(knob=value,…) joined by +, then @runtime, for example "
+    "'pruning(sparsity=0.3)+quantization(format=int8)@openvino'; repeat for several. "
+    "The empty recipe, the baseline, always runs"
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code."""
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        options = parser().parse_args(arguments)
+        return _call(options)
+    except SpeedrailError as error:
+        print(f"speedrail: {_one_line(error)}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("speedrail: interrupted.", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # whoever read our output had enough
+        sys.stderr.close()
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    root = _Parser(prog="python -m engine", description="Apply acceleration techniques to a model and measure them.")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    techniques = commands.add_parser("techniques", help="what can be applied, with every knob")
+    form = techniques.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON")
+    form.add_argument("--markdown", action="store_true", help="as documentation")
+
+    intake = commands.add_parser("intake", help="take a model in and say what it is")
+    intake.add_argument("path", metavar="PATH", help="a folder, an archive, or an ONNX or GGUF file")
+    intake.add_argument("--name", default="", help="what to call it; the file's name by default")
+    intake.add_argument("--json", action="store_true", help="as JSON")
+
+    _add_run(commands.add_parser("run", help="measure recipes on a model, beside its baseline"))
+    commands.add_parser("worker", help="serve the queue of the dashboard until stopped")
+    return root
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.add_argument("model", metavar="PATH_OR_ID", help="a model's files, or the id of an artifact taken in before")
+    run.add_argument("--recipe", action="append", default=[], metavar="RECIPE", help=RECIPE_HELP)
+    run.add_argument("--workload", default="", metavar="k=v,…", help="for example batch_size=1,sequence_length=128")
+    run.add_argument("--dataset", metavar="PATH", help="texts, CSV, JSONL or NPZ that quality is scored on")
+    run.add_argument("--calibration", metavar="PATH", help="the same formats, for calibration; never scored")
+    run.add_argument("--target", default="", help="for example 'latency<=15' (ms), 'throughput>=100', 'size<=50MB'")
+    run.add_argument("--guard-rail", type=float, default=0.99, metavar="SHARE", help="least quality retained (0.99)")
+    run.add_argument("--name", default="", help="what to call the experiment")
+    run.add_argument("--save", action="store_true", help="keep the experiment in the history, with its models")
+    run.add_argument(
+        "--json", nargs="?", const="-", metavar="OUT.json", help="write the result as JSON; - or nothing: to stdout"
+    )
+
+
+def _call(options: argparse.Namespace) -> int:
+    settings = Settings.from_environment()
+    match options.command:
+        case "techniques":
+            from engine.cli.techniques import techniques
+
+            return techniques(as_json=options.json, as_markdown=options.markdown)
+        case "intake":
+            from engine.cli.intake import intake
+
+            return intake(settings, options.path, name=options.name, as_json=options.json)
+        case "run":
+            from engine.cli.run import run
+
+            return run(settings, options)
+        case _:
+            from engine.worker import serve
+
+            return serve(settings)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line instead of printing the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InvalidInput(f"{message}.", mend=f"See {self.prog} --help.")
+
+
+def _one_line(error: SpeedrailError) -> str:
+    return " ".join(str(error).split())
+
+
+def _end(*_: Any) -> NoReturn:
+    # unwinds, so that children are ended and scratch files removed
+    sys.exit(1)

@@ -1,0 +1,201 @@
+"""The worker: one process a host that takes experiments and intakes off the queue.
+
+A stop by SIGTERM and a kill -9 leave the same state behind: rows that say what is
+finished, and a workflow that DBOS delivers again to the next worker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from engine import execute
+from engine.domain.errors import SpeedrailError
+from engine.host import this_host
+from engine.lock import FileLock, is_locked
+from engine.queue import (
+    APPLICATION,
+    APPLICATION_VERSION,
+    EXPERIMENTS,
+    INTAKES,
+    RUN_EXPERIMENT,
+    RUN_INTAKE,
+    Queue,
+)
+from engine.settings import Settings
+from storage import Storage, open_storage
+
+BEAT_SECONDS = 3.0
+STALE_AFTER = timedelta(seconds=60)
+"""A host that was silent so long is taken for dead and its work is delivered anew."""
+LOG_BYTES = 10 * 2**20
+
+log = logging.getLogger("speedrail.worker")
+
+
+def worker_lock(settings: Settings) -> Path:
+    """Held by the worker of this installation for as long as it lives."""
+    return settings.home / "worker.lock"
+
+
+def log_file(settings: Settings) -> Path:
+    return settings.home / "logs" / "worker.log"
+
+
+def ensure_worker(settings: Settings, patience_seconds: float = 20.0) -> bool:
+    """Start a worker in a session of its own if none is alive; whether one was started.
+
+    Safe to call from many processes at once. Raises SpeedrailError when the worker
+    does not come up within `patience_seconds`.
+    """
+    if is_locked(worker_lock(settings)):
+        return False
+    with FileLock(settings.home / "worker.start.lock"):
+        if is_locked(worker_lock(settings)):
+            return False
+        process = _start_detached(settings)
+        deadline = time.monotonic() + patience_seconds
+        while not is_locked(worker_lock(settings)):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SpeedrailError(
+                    "The worker did not start.", mend=f"Its log says why: {log_file(settings)}.", where="worker"
+                )
+            time.sleep(0.1)
+    # reaps it when it ends while this process still lives
+    threading.Thread(target=process.wait, name="worker-reaper", daemon=True).start()
+    return True
+
+
+def serve(settings: Settings) -> int:
+    """Work until SIGTERM or SIGINT. Returns 1 at once when this home has a worker already."""
+    lock = FileLock(worker_lock(settings))
+    if not lock.try_acquire("worker"):
+        print(f"A worker already serves {settings.home}.", file=sys.stderr)
+        return 1
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    stop = threading.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: stop.set())
+    worker = _Worker(settings, open_storage(settings))
+    worker.start()
+    log.info("worker %s serves %s", worker.id, settings.home)
+    while not stop.wait(BEAT_SECONDS):
+        worker.beat()
+    log.info("stopping: children end, unfinished work stays queued")
+    execute.stop_all()
+    # no orderly end: DBOS would record running workflows as failed instead of resuming them
+    os._exit(0)
+
+
+class _Worker:
+    """Serves both queues, beats, and finds what was committed but never enqueued."""
+
+    def __init__(self, settings: Settings, storage: Storage) -> None:
+        self.id = worker_id(settings)
+        self._settings = settings
+        self._storage = storage
+        self._queue = Queue(settings)
+        self._doing: dict[str, str] = {}
+
+    def start(self) -> None:
+        from dbos import DBOS, DBOSPortableJSONSerializer
+
+        DBOS(
+            config={
+                "name": APPLICATION,
+                "system_database_url": self._settings.queue_url,
+                "application_version": APPLICATION_VERSION,
+                "executor_id": self.id,
+                "serializer": DBOSPortableJSONSerializer(),
+                "log_level": "WARNING",
+                "enable_otlp": False,
+            }
+        )
+        DBOS.workflow(name=RUN_EXPERIMENT, max_recovery_attempts=None)(self._run_experiment)
+        DBOS.workflow(name=RUN_INTAKE, max_recovery_attempts=None)(self._run_intake)
+        DBOS.launch()
+        for queue in (EXPERIMENTS, INTAKES):
+            DBOS.register_queue(
+                queue, worker_concurrency=1, polling_interval_sec=0.5, on_conflict="always_update"
+            )
+        self.beat()
+
+    def beat(self) -> None:
+        """Say that this host lives and what it does; deliver what nobody will."""
+        doing = "; ".join(self._doing.values())
+        self._storage.hosts.beat(this_host().name, self.id, this_host(), doing)
+        self._reconcile()
+        self._recover_stale_hosts()
+
+    def _run_experiment(self, experiment_id: str) -> None:
+        self._work(
+            f"experiment {experiment_id}",
+            lambda: execute.run_experiment(experiment_id, self._storage, self._settings),
+        )
+
+    def _run_intake(self, intake_id: str) -> None:
+        self._work(f"intake {intake_id}", lambda: execute.run_intake(intake_id, self._storage, self._settings))
+
+    def _work(self, what: str, do: Callable[[], object]) -> None:
+        log.info("begins %s", what)
+        self._doing[what] = what
+        try:
+            do()
+        except SpeedrailError as error:
+            # recorded with the run or intake already; the queue has nothing to add
+            log.warning("%s: %s", what, error)
+        except execute.Stopping:
+            threading.Event().wait()
+        finally:
+            del self._doing[what]
+        log.info("ended %s", what)
+
+    def _reconcile(self) -> None:
+        for experiment_id in self._storage.experiments.unfinished():
+            driven = is_locked(execute.experiment_lock(self._settings, experiment_id))
+            if not driven and not self._queue.is_active(experiment_id):
+                log.info("enqueues experiment %s, which nobody had", experiment_id)
+                self._queue.enqueue_experiment(experiment_id)
+        for intake_id in self._storage.intakes.unfinished():
+            if not self._queue.is_active(intake_id):
+                self._queue.enqueue_intake(intake_id)
+
+    def _recover_stale_hosts(self) -> None:
+        from dbos import DBOS
+
+        now = datetime.now(UTC)
+        stale = [h.worker_id for h in self._storage.hosts.list() if now - h.last_beat > STALE_AFTER]
+        if stale:
+            DBOS._recover_pending_workflows(stale)
+
+
+def worker_id(settings: Settings) -> str:
+    """The same after a restart, so that DBOS recovers what this worker had begun."""
+    home = hashlib.sha256(str(settings.home).encode()).hexdigest()[:8]
+    return f"{this_host().name}-{home}"
+
+
+def _start_detached(settings: Settings) -> subprocess.Popen[bytes]:
+    path = log_file(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    with path.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "engine", "worker"],
+            cwd=Path(__file__).resolve().parent.parent,
+            env={**os.environ, **settings.as_environment()},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
