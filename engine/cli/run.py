@@ -1,0 +1,118 @@
+"""`python -m engine run`: an experiment inline, without the queue, by the worker's own code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from engine.cli.intake import take_in_path
+from engine.cli.result import as_json_data, table
+from engine.cli.waiting import say_who_holds
+from engine.cli.words import parse_target
+from engine.domain.artifact import Artifact
+from engine.domain.errors import InvalidInput, NotFound
+from engine.domain.experiment import Progress, Run, RunStatus
+from engine.domain.workload import DatasetRef, Workload
+from engine.execute import run_experiment
+from engine.grammar import parse_recipe
+from engine.launch import launch
+from engine.lock import HostLock
+from engine.settings import Settings
+from storage import Storage, open_storage
+
+FINE = (RunStatus.SUCCEEDED, RunStatus.REFUSED)
+
+
+def run(settings: Settings, options: argparse.Namespace) -> int:
+    """0 when every run succeeded or was refused, 1 otherwise. Raises InvalidInput."""
+    recipes = [parse_recipe(text) for text in options.recipe]
+    workload = Workload.parse_words(options.workload)
+    target = parse_target(options.target) if options.target else None
+    host = HostLock(settings.home)
+    with _place(settings, options.save) as place:
+        storage = open_storage(place)
+        artifact = _artifact(options.model, storage, place, settings, host)
+        experiment = launch(
+            storage, None, artifact, workload, recipes,
+            target=target, guard_rail=options.guard_rail, name=options.name, keep_models=options.save,
+            dataset=_dataset(options.dataset, storage, place), calibration=_dataset(options.calibration, storage, place),
+            extra={"launched_by": "command line"},
+        )  # fmt: skip
+        run_experiment(experiment.id, storage, place, _tell, host=host, wait=say_who_holds())
+        runs = storage.runs.of_experiment(experiment.id)
+        _show(as_json_data(experiment, artifact, runs), table(experiment, runs), options.json)
+    return 0 if all(r.status in FINE for r in runs) else 1
+
+
+@contextmanager
+def _place(settings: Settings, save: bool) -> Iterator[Settings]:
+    """The installation itself, or one that lasts as long as this command."""
+    if save:
+        yield settings
+        return
+    root = settings.home / "scratch"
+    root.mkdir(parents=True, exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix="run-", dir=root))
+    try:
+        yield replace(
+            settings, home=home, database_url=f"sqlite:///{home / 'speedrail.db'}", artifacts_url=f"file://{home / 'store'}"
+        )
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _artifact(model: str, storage: Storage, place: Settings, settings: Settings, host: HostLock) -> Artifact:
+    if Path(model).expanduser().exists():
+        return take_in_path(Path(model), "", storage, place, host)
+    try:
+        own = storage if place == settings else open_storage(settings)
+        artifact = own.artifacts.get(model)
+    except NotFound:
+        raise NotFound(
+            f"{model} is neither a path nor the id of an artifact.", mend="See `python -m engine intake`.", where="PATH_OR_ID"
+        ) from None
+    if own is not storage:
+        storage.files.put_directory(artifact.id, own.files.local_path(artifact.id))
+        storage.artifacts.add(artifact)
+    return artifact
+
+
+def _dataset(path: str | None, storage: Storage, place: Settings) -> DatasetRef | None:
+    """Raises InvalidInput when the file is missing or not a dataset."""
+    if path is None:
+        return None
+    from engine.intake.datasets import take_in_dataset
+
+    source = Path(path).expanduser()
+    if not source.is_file():
+        raise InvalidInput(f"There is no file {path}.", mend="Give the path of a .txt, CSV, JSONL or NPZ file.")
+    return take_in_dataset(source.resolve(), storage, place)
+
+
+_told: dict[str, str] = {}
+
+
+def _tell(run: Run, progress: Progress) -> None:
+    """A line on standard error whenever a run enters another stage."""
+    if _told.get(run.id) != progress.stage:
+        _told[run.id] = progress.stage
+        print(f"{run.recipe or 'baseline'}: {progress.stage}", file=sys.stderr)
+
+
+def _show(data: dict[str, object], text: str, destination: str | None) -> None:
+    if destination == "-":
+        print(json.dumps(data, indent=2))
+        return
+    if destination:
+        try:
+            Path(destination).write_text(json.dumps(data, indent=2) + "\n")
+        except OSError as error:
+            raise InvalidInput(f"{destination} cannot be written: {error.strerror}.", where="--json") from None
+    print(text)

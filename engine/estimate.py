@@ -1,0 +1,71 @@
+"""How long an experiment will take: what the form says before launch.
+
+A rough model, good to about a factor of two; while an experiment runs, its own
+observed rounds say better. The constants were observed on two Zen 3 cores with
+MiniLM-L6 (22 M parameters) and SmolLM2 (135 M).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from engine.domain.artifact import ModelCard, TaskId
+from engine.domain.host import HostFacts
+from engine.domain.plan import Plan
+from engine.domain.recipe import RuntimeId
+from engine.domain.workload import Workload
+
+_CHILD_SECONDS = 6.0
+"""Starting a sandboxed child and importing torch."""
+_LOWER_SECONDS = {RuntimeId.EAGER: 2.0, RuntimeId.INDUCTOR: 4.0, RuntimeId.ONNXRUNTIME: 15.0, RuntimeId.OPENVINO: 18.0}
+_OPEN_SECONDS = {RuntimeId.EAGER: 1.0, RuntimeId.INDUCTOR: 45.0, RuntimeId.ONNXRUNTIME: 1.0, RuntimeId.OPENVINO: 2.0}
+_SECONDS_PER_PARAMETER = 2e-7
+"""Reading, rewriting and writing weights once."""
+_FLOPS_PER_CORE = 60e9
+_SCORED_ITEMS = 256
+
+
+def estimate_seconds(plans: Iterable[Plan], card: ModelCard, workload: Workload, host: HostFacts) -> float:
+    """Seconds from launch to the last result, the baseline among `plans` included.
+
+    Refused plans take no time.
+    """
+    running = [plan for plan in plans if plan.runs]
+    return sum(transform_seconds(p, card) + measure_seconds(p, card, workload, host) for p in running)
+
+
+def transform_seconds(plan: Plan, card: ModelCard) -> float:
+    """Carrying out a plan's stages and lowering the result, in one child."""
+    passes = len(plan.stages) + 1
+    calibrating = 10.0 * len(plan.stages)
+    weights = passes * card.parameters * _SECONDS_PER_PARAMETER
+    return _CHILD_SECONDS + _LOWER_SECONDS[plan.runtime] + calibrating + weights
+
+
+def measure_seconds(plan: Plan, card: ModelCard, workload: Workload, host: HostFacts) -> float:
+    """Opening, warming up, all rounds, and answering what is scored."""
+    call = call_seconds(card, workload, host)
+    timed = workload.rounds * max(workload.round_seconds, call)
+    scored = _SCORED_ITEMS / workload.batch_size * _prefill_seconds(card, workload, host)
+    return _CHILD_SECONDS + _OPEN_SECONDS[plan.runtime] + workload.warmup_calls * call + timed + scored
+
+
+def call_seconds(card: ModelCard, workload: Workload, host: HostFacts) -> float:
+    """One call of the baseline: two operations a parameter and token at a usual speed."""
+    generated = workload.new_tokens if card.task is TaskId.CAUSAL_LM else 0
+    token = 2.0 * card.parameters * workload.batch_size / _speed(workload, host)
+    return _prefill_seconds(card, workload, host) + generated * token * _DECODE_PENALTY
+
+
+_DECODE_PENALTY = 8.0
+"""A generated token reads all weights for little arithmetic."""
+
+
+def _prefill_seconds(card: ModelCard, workload: Workload, host: HostFacts) -> float:
+    # an image classifier applies a weight at many places, about as often as a text has tokens
+    tokens = workload.sequence_length if card.task is not TaskId.TENSORS else 1
+    return 2.0 * card.parameters * workload.batch_size * tokens / _speed(workload, host)
+
+
+def _speed(workload: Workload, host: HostFacts) -> float:
+    return _FLOPS_PER_CORE * (min(workload.threads, host.cores) if workload.threads else host.cores)

@@ -1,0 +1,162 @@
+"""The transform phase of a run: plan, rewrite and lower in a child, once for equal content.
+
+What a child made is kept in the file store under a key that names everything it
+depends on, so that a resumed experiment, a repeated run and an equal recipe of another
+experiment find it there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engine.domain.artifact import Artifact
+from engine.domain.codec import decode, encode, from_data
+from engine.domain.deployment import Lowered
+from engine.domain.errors import ChildError, Problem
+from engine.domain.experiment import Experiment, Progress, StageFacts
+from engine.domain.plan import Plan
+from engine.host import environment, this_host
+from engine.leash import Leash
+from engine.limits import transform_limits
+from engine.requests import TransformRequest, TransformResult
+from engine.settings import Settings
+from storage import Storage
+
+RESULT_FILE = "transform.json"
+CACHE_VERSION = "1"
+"""Raise it when the same request no longer gives the same files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transformed:
+    """A lowered model in the file store; `lowered.directory` is its place on this machine."""
+
+    key: str
+    facts: tuple[StageFacts, ...]
+    lowered: Lowered
+
+
+def transform_key(artifact: Artifact, plan: Plan, experiment: Experiment) -> str:
+    """Everything the lowered files depend on, as a key of the file store."""
+    workload = experiment.workload
+    facts = {
+        "cache": CACHE_VERSION,
+        "artifact": artifact.id,
+        "recipe": str(plan.recipe),
+        "runtime": str(plan.runtime),
+        "shape": [workload.batch_size, workload.sequence_length, workload.image_size],
+        "calibration": experiment.calibration.id if experiment.calibration else "",
+        "versions": environment(0, "").versions,
+        "cpu_flags": sorted(this_host().cpu_flags),
+    }
+    # an experiment that keeps no models must be able to delete its own without asking
+    if not experiment.keep_models:
+        facts["experiment"] = experiment.id
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def find_transformed(key: str, storage: Storage) -> Transformed | None:
+    """What an earlier transform left in the store, if it did."""
+    if not storage.files.exists(key):
+        return None
+    directory = storage.files.local_path(key)
+    result = decode(TransformResult, (directory / RESULT_FILE).read_text())
+    return Transformed(key, result.facts, replace(result.lowered, directory=str(directory)))
+
+
+def transform(
+    artifact: Artifact,
+    plan: Plan,
+    experiment: Experiment,
+    storage: Storage,
+    settings: Settings,
+    leash: Leash,
+    log: Path,
+    report: Callable[[Progress], None],
+) -> Transformed:
+    """Carry out a plan in a child of its own and keep what it made.
+
+    Raises what the child's problem says (StageError and its kin), ChildError, Cancelled.
+    """
+    key = transform_key(artifact, plan, experiment)
+    if found := find_transformed(key, storage):
+        return found
+    artifact_dir = storage.files.local_path(artifact.id)
+    calibration = storage.datasets.path(experiment.calibration.id) if experiment.calibration else None
+    with scratch(settings) as output:
+        request = TransformRequest(
+            artifact_dir=str(artifact_dir),
+            card=artifact.card,
+            recipe=str(plan.recipe),
+            workload=experiment.workload,
+            calibration_file=str(calibration or ""),
+            output_dir=str(output),
+            host=this_host(),
+            threads=experiment.workload.threads or this_host().cores,
+        )
+        readable = [artifact_dir, *([calibration] if calibration else [])]
+        result = _ask(request, readable, output, leash, log, report)
+        _keep(result, output, key, storage)
+    kept = find_transformed(key, storage)
+    assert kept is not None
+    return kept
+
+
+@contextmanager
+def scratch(settings: Settings) -> Iterator[Path]:
+    """An empty directory for one child, removed with whatever it wrote."""
+    root = settings.home / "scratch"
+    root.mkdir(parents=True, exist_ok=True)
+    path = Path(tempfile.mkdtemp(dir=root))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _ask(
+    request: TransformRequest,
+    readable: list[Path],
+    output: Path,
+    leash: Leash,
+    log: Path,
+    report: Callable[[Progress], None],
+) -> TransformResult:
+    limits = transform_limits(request.card)
+    child = leash.start(
+        "transform", readable=readable, writable=[output], limits=limits, log=log, threads=request.threads
+    )
+    try:
+        child.send({"request": json.loads(encode(request))})
+        while True:
+            message = child.receive(limits.wall_seconds)
+            if "progress" in message:
+                report(from_data(Progress, message["progress"]))
+            elif "problem" in message:
+                raise from_data(Problem, message["problem"]).as_error()
+            else:
+                return from_data(TransformResult, message["result"])
+    finally:
+        leash.end(child)
+
+
+def _keep(result: TransformResult, output: Path, key: str, storage: Storage) -> None:
+    """Check what the child says it made, and promote it to the store."""
+    directory = Path(result.lowered.directory).resolve()
+    if not directory.is_relative_to(output.resolve()) or not directory.is_dir():
+        raise ChildError("The transform left nothing where it said.", detail=result.lowered.directory)
+    for name in result.lowered.files:
+        path = directory / name
+        if not path.resolve().is_relative_to(directory) or not path.is_file():
+            raise ChildError(f"The transform did not leave {name}.", detail=str(result.lowered.files))
+    size = sum((directory / name).stat().st_size for name in result.lowered.files)
+    lowered = replace(result.lowered, directory="", size_bytes=size)
+    (directory / RESULT_FILE).write_text(encode(replace(result, lowered=lowered)))
+    storage.files.put_directory(key, directory, move=True)
