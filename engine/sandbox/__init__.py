@@ -1,0 +1,7 @@
+"""Fresh, isolated, limited child processes that talk JSON lines (worker side, torch-free)."""
+
+from engine.sandbox.child import Child
+from engine.sandbox.limits import Limits
+from engine.sandbox.start import start_child
+
+__all__ = ["Child", "Limits", "start_child"]
