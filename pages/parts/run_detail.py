@@ -1,0 +1,142 @@
+"""One run in depth: numbers with intervals, stages with their facts, latencies, log."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from engine.domain.experiment import Round, Run, StageFacts
+from engine.domain.metrics import METRICS, Measurement
+from pages.parts.charts.distribution import latency_distribution, latency_over_time
+from pages.parts.format import duration, plain, plus_minus, ratio, significant, size, value_of
+from pages.parts.results import CHART_CONFIG
+from pages.parts.shell import resources
+from pages.parts.theme import palette
+
+
+def show(run: Run, baseline: Run | None) -> None:
+    if run.measurements:
+        _headline(run)
+        _distribution(run, baseline)
+    for remark in run.remarks:
+        st.info(plain(remark), icon=":material/info:")
+    if run.facts:
+        _stages(run)
+    if run.measurements:
+        _measurements(run)
+    _about(run)
+    _annotations(run)
+    _log(run)
+
+
+def _headline(run: Run) -> None:
+    with st.container(horizontal=True, gap="small"):
+        speedup = ratio(1.0 if run.is_baseline else run.speedup.median if run.speedup else None)
+        st.metric(
+            "Speedup", speedup, border=True, delta=plus_minus(run.speedup) or None, delta_color="off", delta_arrow="off",
+            delta_description=str(run.verdict) if run.verdict else "the baseline" if run.is_baseline else None,
+        )  # fmt: skip
+        for name in ("latency", "quality", "peak_memory"):
+            found = run.measurement(name)
+            st.metric(
+                METRICS[name].title, value_of(name, found.median if found else None), border=True,
+                delta=plus_minus(found) or None, delta_color="off", delta_arrow="off",
+                delta_description="95 % interval" if found and found.ci95 else None,
+            )  # fmt: skip
+
+
+def _distribution(run: Run, baseline: Run | None) -> None:
+    samples = {"this run": _latencies(resources().storage.runs.rounds(run.id))}
+    if baseline:
+        samples["baseline"] = _latencies(resources().storage.runs.rounds(baseline.id))
+    if not samples["this run"]:
+        return
+    with st.container(border=True):
+        st.markdown("**Latency distribution**")
+        st.caption(f"{len(samples['this run'])} samples in the order they were taken; outliers are marked, never dropped.")
+        st.plotly_chart(
+            latency_distribution(samples, palette()), theme=None, key="distribution", config=CHART_CONFIG,
+            alt="Box plot of all latency samples",
+        )  # fmt: skip
+        st.plotly_chart(
+            latency_over_time(samples, palette()), theme=None, key="over_time", config=CHART_CONFIG,
+            alt="Latency of each sample in order",
+        )  # fmt: skip
+
+
+def _latencies(rounds: list[Round]) -> list[float]:
+    return [value for each in rounds for value in each.samples.get("latency", ())]
+
+
+def _stages(run: Run) -> None:
+    st.subheader("Stages", anchor=False)
+    for position, stage in enumerate(run.facts, start=1):
+        with st.container(border=True, gap="xsmall"):
+            with st.container(horizontal=True, horizontal_alignment="distribute"):
+                st.markdown(f"**{position}. {plain(stage.technique)}**", width="content")
+                st.caption(duration(stage.seconds), width="content")
+            for remark in stage.remarks:
+                st.markdown(plain(remark))
+            if stage.facts:
+                st.dataframe(_facts(stage), hide_index=True, row_height=34, key=f"facts-{position}")
+
+
+def _facts(stage: StageFacts) -> list[dict[str, str]]:
+    return [{"Fact": name.replace("_", " "), "Value": _fact(name, value)} for name, value in stage.facts.items()]
+
+
+def _fact(name: str, value: float | int | str | bool) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        return size(value) if name.endswith("bytes") else significant(value, 4)
+    return str(value)
+
+
+def _measurements(run: Run) -> None:
+    st.subheader("Measurements", anchor=False)
+    st.dataframe([_measurement(m) for m in run.measurements], hide_index=True, row_height=34, key="measurements")
+
+
+def _measurement(m: Measurement) -> dict[str, object]:
+    metric = METRICS.get(m.name)
+    return {
+        "Metric": metric.title if metric else m.name,
+        "Median": value_of(m.name, m.median) if metric else significant(m.median),
+        "95 % interval": f"{value_of(m.name, m.ci95[0])} to {value_of(m.name, m.ci95[1])}" if m.ci95 else "",
+        "Samples": m.samples,
+        "Provenance": str(m.provenance).capitalize(),
+    }
+
+
+def _about(run: Run) -> None:
+    environment = run.environment
+    if environment is None:
+        return
+    with st.expander("Environment"):
+        rows = {
+            "Host": environment.host, "CPU": f"{environment.cpu}, {environment.cores} cores",
+            "CPU features": " ".join(environment.cpu_flags), "Memory": size(environment.memory_bytes),
+            "Threads": str(environment.threads), "Kernel": environment.kernel, "Python": environment.python,
+            "Frequency governor": environment.governor, "Isolation": environment.sandbox,
+            **dict(sorted(environment.versions.items())),
+        }  # fmt: skip
+        st.dataframe(
+            [{"What": name, "Value": value} for name, value in rows.items()], hide_index=True, row_height=34, key="environment"
+        )
+
+
+def _annotations(run: Run) -> None:
+    with st.expander("Name, tags and notes"), st.form("annotations", border=False):
+        name = st.text_input("Name", value=run.name, max_chars=200)
+        tags = st.text_input("Tags, separated by commas", value=", ".join(run.tags), max_chars=500)
+        notes = st.text_area("Notes", value=run.notes, max_chars=10_000)
+        if st.form_submit_button("Save"):
+            wanted = tuple(dict.fromkeys(t.strip() for t in tags.split(",") if t.strip()))
+            resources().storage.runs.annotate(run.id, name=name.strip(), tags=wanted, notes=notes)
+            st.rerun()
+
+
+def _log(run: Run) -> None:
+    with st.expander("Log"):
+        log = resources().storage.runs.log(run.id)
+        st.code(log or "Nothing was logged.", language=None, wrap_lines=True, height=360 if log else None)
