@@ -1,0 +1,169 @@
+"""Experiments: created whole with their runs, cancelled by a flag the worker reads."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, func, insert, or_, select, update
+from sqlalchemy.orm import Session, joinedload
+
+from engine.domain.errors import NotFound
+from engine.domain.experiment import Experiment, Run, RunStatus
+from storage.database import Database
+from storage.files import FileStore
+from storage.mapping import experiment_of, new_run_row
+from storage.removal import remove_experiments, sweep_files
+from storage.schema import ArtifactRow, ExperimentRow, RunRow, run_search
+from storage.views import ExperimentSummary, Page
+from storage.words import document
+
+
+class Experiments:
+    def __init__(self, database: Database, files: FileStore) -> None:
+        self._database = database
+        self._files = files
+
+    def create(self, experiment: Experiment, runs: Sequence[Run]) -> None:
+        """The experiment and all its runs, or nothing. Raises NotFound when the artifact is gone."""
+        with self._database.write() as session:
+            artifact = session.scalar(select(ArtifactRow).where(ArtifactRow.id == experiment.artifact_id))
+            if artifact is None:
+                raise NotFound("The artifact of this experiment has been deleted.", where=experiment.artifact_id)
+            row = ExperimentRow(
+                id=experiment.id,
+                name=experiment.name,
+                artifact=artifact,
+                workload=experiment.workload,
+                created_at=experiment.created_at,
+                target=experiment.target,
+                guard_rail=experiment.guard_rail,
+                dataset=experiment.dataset,
+                calibration=experiment.calibration,
+                keep_models=experiment.keep_models,
+                cancel_requested=experiment.cancel_requested,
+                extra=dict(experiment.extra),
+            )
+            session.add(row)
+            _add_runs(session, row, runs)
+
+    def add_runs(self, experiment_id: str, runs: Sequence[Run]) -> None:
+        """More runs for an experiment; an earlier wish to cancel it is forgotten. Raises NotFound."""
+        with self._database.write() as session:
+            row = _find(session, experiment_id)
+            row.cancel_requested = False
+            _add_runs(session, row, runs)
+
+    def get(self, experiment_id: str) -> Experiment:
+        """Raises NotFound."""
+        with self._database.read() as session:
+            return experiment_of(_find(session, experiment_id))
+
+    def list(self, text: str = "", offset: int = 0, limit: int = 100) -> Page[ExperimentSummary]:
+        """Newest first; `text` is looked for in names of experiments and artifacts."""
+        matching = _matching(text)
+        with self._database.read() as session:
+            total = session.scalar(select(func.count(ExperimentRow.key)).join(ExperimentRow.artifact).where(*matching)) or 0
+            rows = session.scalars(
+                select(ExperimentRow)
+                .join(ExperimentRow.artifact)
+                .where(*matching)
+                .options(joinedload(ExperimentRow.artifact))
+                .order_by(ExperimentRow.created_at.desc(), ExperimentRow.key.desc())
+                .offset(offset)
+                .limit(limit)
+            ).all()
+            counts, best = _figures(session, [r.key for r in rows])
+        items = tuple(ExperimentSummary(experiment_of(r), r.artifact.name, counts[r.key], best.get(r.key)) for r in rows)
+        return Page(items, total, offset, limit)
+
+    def rename(self, experiment_id: str, name: str) -> None:
+        """Raises NotFound."""
+        with self._database.write() as session:
+            row = _find(session, experiment_id)
+            row.name = name
+            its_runs = select(RunRow.key).where(RunRow.experiment_key == row.key)
+            session.execute(update(run_search).where(run_search.c.rowid.in_(its_runs)).values(experiment=document(name)))
+
+    def request_cancel(self, experiment_id: str) -> None:
+        """Asks the worker to end it; the worker marks the runs. Raises NotFound."""
+        with self._database.write() as session:
+            _find(session, experiment_id).cancel_requested = True
+
+    def cancel_requested(self, experiment_id: str) -> bool:
+        """Also true of an experiment that was deleted: nobody waits for it."""
+        with self._database.read() as session:
+            wish = session.scalar(select(ExperimentRow.cancel_requested).where(ExperimentRow.id == experiment_id))
+        return wish is not False
+
+    def unfinished(self) -> list[str]:
+        """Ids of experiments with a queued or running run, oldest first."""
+        open_statuses = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)
+        with self._database.read() as session:
+            waiting = select(RunRow.experiment_key).where(RunRow.status.in_(open_statuses))
+            return list(
+                session.scalars(
+                    select(ExperimentRow.id).where(ExperimentRow.key.in_(waiting)).order_by(ExperimentRow.created_at)
+                )
+            )
+
+    def delete(self, experiment_id: str) -> int:
+        """With its runs and shares; bytes freed. Raises NotFound, or InvalidInput while a run is being done."""
+        with self._database.write() as session:
+            orphans = remove_experiments(session, [_find(session, experiment_id).key])
+        return sweep_files(self._database, self._files, orphans)
+
+
+def _find(session: Session, experiment_id: str) -> ExperimentRow:
+    row = session.scalar(
+        select(ExperimentRow).where(ExperimentRow.id == experiment_id).options(joinedload(ExperimentRow.artifact))
+    )
+    if row is None:
+        raise NotFound(f"There is no experiment {experiment_id!r}.", mend="It may have been deleted; see History.")
+    return row
+
+
+def _add_runs(session: Session, experiment: ExperimentRow, runs: Sequence[Run]) -> None:
+    rows = [new_run_row(run, experiment) for run in runs]
+    session.add_all(rows)
+    session.flush()
+    entries = [
+        {
+            "rowid": row.key,
+            "recipe": document(run.recipe),
+            "name": document(run.name),
+            "notes": document(run.notes),
+            "tags": document(" ".join(run.tags)),
+            "artifact": document(experiment.artifact.name),
+            "experiment": document(experiment.name),
+        }
+        for row, run in zip(rows, runs, strict=True)
+    ]
+    if entries:
+        session.execute(insert(run_search), entries)
+
+
+def _matching(text: str) -> list[ColumnElement[bool]]:
+    return [
+        or_(ExperimentRow.name.icontains(part, autoescape=True), ArtifactRow.name.icontains(part, autoescape=True))
+        for part in text.split()
+    ]
+
+
+def _figures(session: Session, keys: Sequence[int]) -> tuple[dict[int, dict[RunStatus, int]], dict[int, float]]:
+    """Runs by experiment and status, and best acceptable speedup by experiment."""
+    of_these = RunRow.experiment_key.in_(keys)
+    counted = (
+        select(RunRow.experiment_key, RunRow.status, func.count())
+        .where(of_these)
+        .group_by(RunRow.experiment_key, RunRow.status)
+    )
+    counts: dict[int, dict[RunStatus, int]] = defaultdict(dict)
+    for key, status, number in session.execute(counted):
+        counts[key][RunStatus(status)] = number
+    best = (
+        select(RunRow.experiment_key, func.max(RunRow.speedup))
+        .where(of_these, RunRow.acceptable, RunRow.speedup.is_not(None))
+        .group_by(RunRow.experiment_key)
+    )
+    return counts, dict(session.execute(best).tuples().all())  # type: ignore[arg-type]

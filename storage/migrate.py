@@ -1,0 +1,74 @@
+"""Migrations at start-up, by whoever comes first, under a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from engine.domain.errors import StorageError
+from storage.database import Database, as_storage_error
+
+HEAD = "0001"
+"""Newest revision in migrations/versions; a test holds it to that."""
+_LOCK_SECONDS = 600
+_ADVISORY_KEY = 0x5EED_4A11
+
+
+def migrate(database: Database) -> None:
+    """Bring the schema to HEAD; cheap when it is there already.
+
+    Raises StorageError, with the schema as it was, when the database refuses or is
+    newer than this code.
+    """
+    try:
+        with database.engine.connect() as connection:
+            if _revision(connection) == HEAD:
+                return
+        with _exclusive(database) as connection:
+            if _revision(connection) != HEAD:
+                _upgrade(connection)
+    except SQLAlchemyError as error:
+        raise as_storage_error(error) from error
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+@contextmanager
+def _exclusive(database: Database) -> Iterator[Connection]:
+    """A connection in a transaction of the only process that migrates now."""
+    if database.is_sqlite:
+        with FileLock(f"{database.path}.lock", timeout=_LOCK_SECONDS), database.engine.begin() as connection:
+            yield connection
+    else:
+        with database.engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_KEY})
+            yield connection
+
+
+def _upgrade(connection: Connection) -> None:
+    # Alembic is slow to import and needed only once per release
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise StorageError(
+            "The database was made by a newer Speedrail.",
+            mend="Update Speedrail, or set SPEEDRAIL_HOME to another folder.",
+            detail=str(error),
+        ) from error
