@@ -10,8 +10,8 @@ import streamlit as st
 from engine.domain.codec import as_data
 from pages.parts.comparison import Comparison
 from pages.parts.format import moment
-from pages.parts.shell import resources
 from pages.parts.report import render_comparison
+from pages.parts.shell import resources
 
 _LIFETIMES = {"1 day": 1, "7 days": 7, "30 days": 30, "1 year": 365}
 
