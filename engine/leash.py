@@ -18,28 +18,43 @@ from engine.sandbox import Child, Limits, start_child
 POLL_SECONDS = 0.25
 
 
+class Stopping(BaseException):
+    """The worker is being stopped: leave everything as it is, it will be resumed.
+
+    Not an Exception, so that nobody takes it for a failure of what was being done.
+    """
+
+
 class Leash:
     """A context: within it children may be started; on leaving none is left.
 
     `cancelled` is polled every 0.25 s from a thread of its own.
     """
 
-    def __init__(self, cancelled: Callable[[], bool]) -> None:
+    def __init__(self, cancelled: Callable[[], bool], least_level: str = "none") -> None:
         self._cancelled = cancelled
         self._children: list[Child] = []
         self._changing = threading.Lock()
+        self._why: BaseException | None = None
         self._pulled = threading.Event()
         self._done = threading.Event()
+        self._least_level = least_level
         self._watcher = threading.Thread(target=self._watch, name="leash", daemon=True)
 
     def start(
         self, kind: str, *, readable: list[Path], writable: list[Path], limits: Limits, log: Path, threads: int
     ) -> Child:
-        """A sandboxed child on this leash. Raises Cancelled once somebody pulled it."""
+        """A sandboxed child on this leash. Raises what `check` raises."""
         with self._changing:
             self.check()
             child = start_child(
-                kind, readable=readable, writable=writable, limits=limits, log=log, threads=threads
+                kind,
+                readable=readable,
+                writable=writable,
+                limits=limits,
+                log=log,
+                threads=threads,
+                least_level=self._least_level,
             )
             self._children.append(child)
         return child
@@ -50,22 +65,18 @@ class Leash:
         with self._changing:
             self._children.remove(child)
 
-    def pull(self) -> None:
-        """End everything now; nothing can be started from here on."""
+    def pull(self, why: BaseException) -> None:
+        """End everything now; from here on whoever asks gets `why` raised."""
+        self._why = self._why or why
         self._pulled.set()
         with self._changing:
             for child in self._children:
                 child.kill()
 
     def check(self) -> None:
-        """Raises Cancelled when the leash was pulled."""
-        if self._pulled.is_set():
-            raise Cancelled("Cancelled on request.")
-
-    def wait(self, seconds: float) -> None:
-        """Sleep, but wake and raise Cancelled when the leash is pulled."""
-        if self._pulled.wait(seconds):
-            self.check()
+        """Raises Cancelled or Stopping when the leash was pulled."""
+        if self._why:
+            raise self._why
 
     def __enter__(self) -> Self:
         self._watcher.start()
@@ -85,4 +96,4 @@ class Leash:
     def _watch(self) -> None:
         while not self._done.wait(POLL_SECONDS):
             if not self._pulled.is_set() and self._cancelled():
-                self.pull()
+                self.pull(Cancelled("Cancelled on request."))

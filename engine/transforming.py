@@ -17,18 +17,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.domain.artifact import Artifact
-from engine.domain.codec import decode, encode, from_data
+from engine.domain.codec import as_data, decode, encode, from_data
 from engine.domain.deployment import Lowered
-from engine.domain.errors import ChildError, Problem
+from engine.domain.errors import ChildError
 from engine.domain.experiment import Experiment, Progress, StageFacts
 from engine.domain.plan import Plan
 from engine.host import environment, this_host
 from engine.leash import Leash
-from engine.limits import transform_limits
 from engine.requests import TransformRequest, TransformResult
+from engine.sandbox import Limits
 from engine.settings import Settings
 from storage import Storage
 
+TRANSFORM_SECONDS = 3600.0
 RESULT_FILE = "transform.json"
 CACHE_VERSION = "1"
 """Raise it when the same request no longer gives the same files."""
@@ -129,20 +130,19 @@ def _ask(
     log: Path,
     report: Callable[[Progress], None],
 ) -> TransformResult:
-    limits = transform_limits(request.card)
     child = leash.start(
-        "transform", readable=readable, writable=[output], limits=limits, log=log, threads=request.threads
+        "transform",
+        readable=readable,
+        writable=[output],
+        limits=Limits.of_host(wall_seconds=TRANSFORM_SECONDS),
+        log=log,
+        threads=request.threads,
     )
     try:
-        child.send({"request": json.loads(encode(request))})
-        while True:
-            message = child.receive(limits.wall_seconds)
-            if "progress" in message:
-                report(from_data(Progress, message["progress"]))
-            elif "problem" in message:
-                raise from_data(Problem, message["problem"]).as_error()
-            else:
-                return from_data(TransformResult, message["result"])
+        answer = child.ask(
+            {"request": as_data(request)}, timeout=TRANSFORM_SECONDS, report=report, tick=leash.check
+        )
+        return from_data(TransformResult, answer)
     finally:
         leash.end(child)
 

@@ -173,9 +173,12 @@ class _Worker:
         from dbos import DBOS
 
         now = datetime.now(UTC)
-        stale = [h.worker_id for h in self._storage.hosts.list() if now - h.last_beat > STALE_AFTER]
-        if stale:
-            DBOS._recover_pending_workflows(stale)
+        for host in self._storage.hosts.list():
+            if now - host.at > STALE_AFTER:
+                log.warning("%s is silent; what it had begun is delivered anew", host.worker_id)
+                for workflow in DBOS.list_workflows(executor_id=host.worker_id, status="PENDING"):
+                    DBOS.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name)
+                self._storage.hosts.leave(host.host, host.worker_id)
 
 
 def worker_id(settings: Settings) -> str:
