@@ -1,32 +1,43 @@
-"""The Pareto front: runs that no other run beats in speedup and quality at once."""
+"""The Pareto front: runs that no other run beats in both speedup and quality."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from engine.compare.candidates import acceptable, speedup_of
-from engine.domain.experiment import Experiment, Run
+from engine.domain.experiment import Experiment, Run, RunStatus
+from engine.domain.metrics import QUALITY
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points (both coordinates: more is better) that none dominates.
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the points that no other dominates, by falling first coordinate.
 
-    A point dominates another when it is at least as good in both and better in one;
-    equal points are all kept. Sorted by the first coordinate, descending.
+    More is better in both. A point dominates another when it is at least as good in both
+    and better in one; equal points are on the front together.
     """
-    order = sorted(range(len(points)), key=lambda i: (-points[i][0], -points[i][1]))
-    front: list[int] = []
+    order = sorted(range(len(points)), key=lambda i: points[i], reverse=True)
+    kept: list[int] = []
     best = float("-inf")
-    for i in order:
-        second = points[i][1]
-        if second > best or (front and points[front[-1]] == points[i]):
-            front.append(i)
-            best = max(best, second)
-    return front
+    for index in order:
+        quality = points[index][1]
+        if quality > best or (kept and points[index] == points[kept[-1]]):
+            kept.append(index)
+            best = max(best, quality)
+    return kept
 
 
-def front_of(experiment: Experiment, runs: Iterable[Run]) -> frozenset[str]:
-    """Ids of the acceptable measured runs on the front of speedup and retained quality."""
-    candidates = acceptable(runs, experiment)
-    points = [(speedup_of(r) or 0.0, r.value("quality") or 0.0) for r in candidates]
-    return frozenset(candidates[i].id for i in pareto_front(points))
+def front_of(experiment: Experiment, runs: Sequence[Run]) -> frozenset[str]:
+    """Ids of the succeeded runs of this experiment on the front; the baseline stands at (1, 1)."""
+    known = [
+        (run.id, (speedup, quality))
+        for run in runs
+        if run.experiment_id == experiment.id and run.status is RunStatus.SUCCEEDED
+        if (speedup := speedup_value(run)) is not None and (quality := run.value(QUALITY.name)) is not None
+    ]
+    return frozenset(known[i][0] for i in front([point for _, point in known]))
+
+
+def speedup_value(run: Run) -> float | None:
+    """Baseline ÷ run; 1 for the baseline itself, None where it was not measured."""
+    if run.is_baseline:
+        return 1.0
+    return run.speedup.median if run.speedup else None

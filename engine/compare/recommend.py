@@ -1,105 +1,121 @@
-"""The first sentence: the fastest recipe that meets target and guard-rail, or the nearest."""
+"""The first sentence: which recipe to take, or that none will do and which is nearest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from engine.compare.candidates import acceptable, keeps_guard_rail, meets_target, speedup_of
+from engine.compare.pareto import speedup_value
 from engine.domain.experiment import Experiment, Run, RunStatus
-from engine.domain.metrics import METRICS, Verdict
+from engine.domain.metrics import METRICS, QUALITY, SIZE, Direction, Verdict
 from engine.domain.workload import Target, TargetMetric
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """`run_id` is the run the sentence names, or empty."""
+    """`run_id` is the run the sentence names (None: there is none); `meets`: it fulfils all demands."""
 
     sentence: str
-    run_id: str = ""
-    meets_target: bool = False
+    run_id: str | None
+    meets: bool
 
 
-def recommend(experiment: Experiment, runs: Sequence[Run]) -> Recommendation:
-    """Judge what has finished so far."""
-    done = [r for r in runs if r.status is RunStatus.SUCCEEDED]
-    if not done:
-        unfinished = any(not r.status.is_final for r in runs)
-        return Recommendation("Nothing has been measured yet." if unfinished else "No run succeeded.")
-    good = acceptable(done, experiment)
-    reaching = [r for r in good if meets_target(r, experiment)]
-    winners = [r for r in reaching if r.is_baseline or r.verdict is Verdict.FASTER]
-    if winners and not winners[0].is_baseline:
-        return Recommendation(_winner(winners[0], experiment), winners[0].id, meets_target=True)
-    if reaching and experiment.target is not None:
-        return Recommendation(_no_need(reaching[0], experiment), reaching[0].id, meets_target=True)
-    if experiment.target is not None and good:
-        nearest = min(good, key=lambda r: _miss(r, experiment.target))
-        return Recommendation(_nearest(nearest, experiment.target), nearest.id)
-    return Recommendation(_none(done, experiment), next((r.id for r in good if r.is_baseline), ""))
+def spelling(run: Run) -> str:
+    """A run's recipe as a sentence names it."""
+    return run.recipe or "the baseline"
 
 
-def _winner(run: Run, experiment: Experiment) -> str:
-    speedup = run.speedup
-    interval = f" (95 % interval {speedup.ci95[0]:.2f}× to {speedup.ci95[1]:.2f}×)" if speedup else ""
-    target = f" and meets {_target_words(experiment.target)} with {_reached(run, experiment.target)}" if experiment.target else ""
-    return (
-        f"{run.recipe} is the fastest recipe within the guard-rail: {speedup_of(run):.2f}× the baseline's speed{interval} "
-        f"at {run.value('quality'):.4f} of its quality{target}."
-    )
+def recommend(
+    experiment: Experiment, runs: Sequence[Run], words: Callable[[Run], str] = spelling
+) -> Recommendation:
+    """The fastest run that meets target and guard-rail, or the nearest to that.
+
+    A run that cannot be told from the baseline counts as fast as the baseline. `words`
+    says how runs are named.
+    """
+    measured = [r for r in runs if r.status is RunStatus.SUCCEEDED and speedup_value(r) is not None]
+    so_far = "So far, " if any(not r.status.is_final for r in runs) else ""
+    if not measured:
+        sentence = "Nothing has been measured yet." if so_far or not runs else "No run succeeded, so there is nothing to compare."
+        return Recommendation(sentence, None, False)
+    able = [r for r in measured if _shortfall(r, experiment) == 0]
+    if able:
+        best = max(able, key=lambda r: (_told_speedup(r), r.is_baseline))
+        sentence = _winner(best, experiment, words)
+        return Recommendation(_begin(so_far, sentence), best.id, True)
+    nearest = min(measured, key=lambda r: (_shortfall(r, experiment), -_told_speedup(r)))
+    return Recommendation(_begin(so_far, _none(nearest, experiment, words)), nearest.id, False)
 
 
-def _no_need(run: Run, experiment: Experiment) -> str:
-    target = experiment.target
-    assert target is not None
-    who = "The baseline itself" if run.is_baseline else run.recipe
-    return (
-        f"{who} already meets {_target_words(target)} with {_reached(run, target)}; "
-        "no recipe within the guard-rail is measurably faster."
-    )
+def _winner(run: Run, experiment: Experiment, words: Callable[[Run], str]) -> str:
+    demands = _demands(experiment)
+    if run.is_baseline:
+        return f"No recipe that meets {demands} is distinguishably faster than the baseline."
+    name = words(run)
+    if run.verdict is not Verdict.FASTER:
+        return f"{name} meets {demands}, but is {run.verdict or Verdict.NOT_DISTINGUISHABLE} compared with the baseline: {_result(run, experiment)}."
+    return f"{name} is the fastest recipe that meets {demands}: {_result(run, experiment)}."
 
 
-def _nearest(run: Run, target: Target) -> str:
-    who = "the baseline itself" if run.is_baseline else run.recipe
-    return (
-        f"No recipe meets {_target_words(target)} within the guard-rail; the nearest is {who} with {_reached(run, target)}."
-    )
+def _none(run: Run, experiment: Experiment, words: Callable[[Run], str]) -> str:
+    return f"No recipe meets {_demands(experiment)}; the nearest is {words(run)}: {_result(run, experiment)}."
 
 
-def _none(done: Sequence[Run], experiment: Experiment) -> str:
-    below = [r for r in done if not r.is_baseline and not keeps_guard_rail(r, experiment) and r.value("quality") is not None]
-    if below:
-        nearest = max(below, key=lambda r: r.value("quality") or 0.0)
-        return (
-            f"No recipe is faster within the guard-rail of {experiment.guard_rail:g}; the nearest is {nearest.recipe} "
-            f"with {nearest.value('quality'):.4f} of the baseline's quality."
-        )
-    if len(done) == 1:
-        return "Only the baseline has a result so far."
-    return "No recipe is measurably faster than the baseline."
+def _demands(experiment: Experiment) -> str:
+    guard = f"quality ≥ {experiment.guard_rail * 100:.4g} %"
+    return f"{describe_target(experiment.target)} and {guard}" if experiment.target else f"the guard-rail of {guard}"
 
 
-def _miss(run: Run, target: Target | None) -> float:
-    """How far off the target, as a factor of at least 1."""
-    assert target is not None
-    value = run.value(target.metric) or 0.0
-    if target.metric is TargetMetric.THROUGHPUT:
-        return target.bound / value if value else float("inf")
-    return value / target.bound if target.bound else float("inf")
+def _result(run: Run, experiment: Experiment) -> str:
+    parts = []
+    if run.speedup and not run.is_baseline:
+        low, high = run.speedup.ci95
+        parts.append(f"{run.speedup.median:.2f}× ({low:.2f}–{high:.2f})")
+    if experiment.target and (value := run.value(experiment.target.metric)) is not None:
+        parts.append(_amount(experiment.target.metric, value))
+    quality = run.value(QUALITY.name)
+    parts.append("quality unknown" if quality is None else f"{_percent(quality)} quality")
+    return ", ".join(parts)
 
 
-def _target_words(target: Target | None) -> str:
-    assert target is not None
+def describe_target(target: Target) -> str:
+    """`latency ≤ 15 ms`."""
     sign = "≥" if target.metric is TargetMetric.THROUGHPUT else "≤"
-    return f"{target.metric} {sign} {_quantity(target.metric, target.bound)}"
+    return f"{target.metric} {sign} {_amount(target.metric, target.bound)}"
 
 
-def _reached(run: Run, target: Target | None) -> str:
-    assert target is not None
+def _amount(metric: str, value: float) -> str:
+    if metric == SIZE.name:
+        return f"{value / 1e6:.4g} MB"
+    return f"{value:.4g} {METRICS[metric].unit}"
+
+
+def _percent(quality: float) -> str:
+    """One decimal, cut rather than rounded so that 98.96 % never reads as meeting 99 %."""
+    return f"{int(quality * 1000 + 1e-9) / 10:.1f} %"
+
+
+def _begin(so_far: str, sentence: str) -> str:
+    """After `So far, ` a sentence goes on in lower case, unless it starts with a name."""
+    opening = "No recipe"
+    return so_far + ("no recipe" + sentence[len(opening) :] if so_far and sentence.startswith(opening) else sentence)
+
+
+def _told_speedup(run: Run) -> float:
+    """Its speedup, or 1 where it cannot be told from the baseline."""
+    value = speedup_value(run) or 0.0
+    return 1.0 if run.verdict is Verdict.NOT_DISTINGUISHABLE else value
+
+
+def _shortfall(run: Run, experiment: Experiment) -> float:
+    """How much a run misses, relative to what is demanded; 0 when it meets everything."""
+    quality = run.value(QUALITY.name)
+    missed = 1.0 if quality is None else max(0.0, 1 - quality / experiment.guard_rail) if experiment.guard_rail else 0.0
+    target = experiment.target
+    if target is None or target.met_by({target.metric: run.value(target.metric)}):
+        return missed
     value = run.value(target.metric)
-    return _quantity(target.metric, value) if value is not None else "no such measurement"
-
-
-def _quantity(metric: str, value: float) -> str:
-    unit = METRICS[metric].unit
-    return f"{value / 1e6:.4g} MB" if unit == "bytes" else f"{value:.4g} {unit}"
+    if not value or not target.bound:
+        return missed + 1.0
+    higher = METRICS[target.metric].better is Direction.HIGHER
+    return missed + abs(target.bound / value - 1 if higher else value / target.bound - 1)
