@@ -36,7 +36,9 @@ class Artifacts:
             if known is not None:
                 return artifact_of(known)
             if not self._files.exists(artifact.id):
-                raise StorageError("The artifact's files are not in the store.", mend="Take it in again.", where=artifact.name)
+                raise StorageError(
+                    "The artifact's files are not in the store.", mend="Take it in again.", where=artifact.name
+                )
             session.add(
                 ArtifactRow(
                     id=artifact.id,
@@ -105,7 +107,9 @@ def _find(session: Session, prefix: str) -> ArtifactRow:
         return exact
     if len(prefix) < MIN_PREFIX:
         raise NotFound(f"There is no artifact {prefix!r}.", mend=f"Give at least {MIN_PREFIX} digits of its id.")
-    found = session.scalars(select(ArtifactRow).where(ArtifactRow.id.startswith(prefix, autoescape=True)).limit(2)).all()
+    found = session.scalars(
+        select(ArtifactRow).where(ArtifactRow.id.startswith(prefix, autoescape=True)).limit(2)
+    ).all()
     if not found:
         raise NotFound(f"There is no artifact {prefix!r}.", mend="It may have been deleted; see the list of models.")
     if len(found) > 1:

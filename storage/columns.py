@@ -41,7 +41,8 @@ class Moment(TypeDecorator[datetime]):
             return None
         if isinstance(value, datetime):
             return value.astimezone(UTC)
-        return _EPOCH + value * _MICROSECOND
+        moment: datetime = _EPOCH + value * _MICROSECOND
+        return moment
 
 
 class Encoded(TypeDecorator[Any]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement, func, insert, or_, select, update
 from sqlalchemy.orm import Session, joinedload
@@ -12,9 +13,27 @@ from engine.domain.errors import NotFound
 from engine.domain.experiment import Experiment, Run, RunStatus
 from storage.database import Database
 from storage.files import FileStore
-from storage.mapping import experiment_of, new_run_row
+from storage.mapping import (
+    Values,
+    details_values,
+    experiment_of,
+    measurement_values,
+    run_values,
+    search_values,
+    stage_values,
+    tag_values,
+)
 from storage.removal import remove_experiments, sweep_files
-from storage.schema import ArtifactRow, ExperimentRow, RunRow, run_search
+from storage.schema import (
+    ArtifactRow,
+    ExperimentRow,
+    MeasurementRow,
+    RunDetailsRow,
+    RunRow,
+    StageRow,
+    TagRow,
+    run_search,
+)
 from storage.views import ExperimentSummary, Page
 from storage.words import document
 
@@ -59,11 +78,24 @@ class Experiments:
         with self._database.read() as session:
             return experiment_of(_find(session, experiment_id))
 
+    def unfinished(self) -> list[str]:
+        """Ids of experiments with a queued or running run, oldest first."""
+        open_statuses = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)
+        with self._database.read() as session:
+            waiting = select(RunRow.experiment_key).where(RunRow.status.in_(open_statuses))
+            return list(
+                session.scalars(
+                    select(ExperimentRow.id).where(ExperimentRow.key.in_(waiting)).order_by(ExperimentRow.created_at)
+                )
+            )
+
     def list(self, text: str = "", offset: int = 0, limit: int = 100) -> Page[ExperimentSummary]:
         """Newest first; `text` is looked for in names of experiments and artifacts."""
         matching = _matching(text)
         with self._database.read() as session:
-            total = session.scalar(select(func.count(ExperimentRow.key)).join(ExperimentRow.artifact).where(*matching)) or 0
+            total = (
+                session.scalar(select(func.count(ExperimentRow.key)).join(ExperimentRow.artifact).where(*matching)) or 0
+            )
             rows = session.scalars(
                 select(ExperimentRow)
                 .join(ExperimentRow.artifact)
@@ -74,7 +106,9 @@ class Experiments:
                 .limit(limit)
             ).all()
             counts, best = _figures(session, [r.key for r in rows])
-        items = tuple(ExperimentSummary(experiment_of(r), r.artifact.name, counts[r.key], best.get(r.key)) for r in rows)
+        items = tuple(
+            ExperimentSummary(experiment_of(r), r.artifact.name, counts[r.key], best.get(r.key)) for r in rows
+        )
         return Page(items, total, offset, limit)
 
     def rename(self, experiment_id: str, name: str) -> None:
@@ -83,7 +117,9 @@ class Experiments:
             row = _find(session, experiment_id)
             row.name = name
             its_runs = select(RunRow.key).where(RunRow.experiment_key == row.key)
-            session.execute(update(run_search).where(run_search.c.rowid.in_(its_runs)).values(experiment=document(name)))
+            session.execute(
+                update(run_search).where(run_search.c.rowid.in_(its_runs)).values(experiment=document(name))
+            )
 
     def request_cancel(self, experiment_id: str) -> None:
         """Asks the worker to end it; the worker marks the runs. Raises NotFound."""
@@ -95,17 +131,6 @@ class Experiments:
         with self._database.read() as session:
             wish = session.scalar(select(ExperimentRow.cancel_requested).where(ExperimentRow.id == experiment_id))
         return wish is not False
-
-    def unfinished(self) -> list[str]:
-        """Ids of experiments with a queued or running run, oldest first."""
-        open_statuses = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)
-        with self._database.read() as session:
-            waiting = select(RunRow.experiment_key).where(RunRow.status.in_(open_statuses))
-            return list(
-                session.scalars(
-                    select(ExperimentRow.id).where(ExperimentRow.key.in_(waiting)).order_by(ExperimentRow.created_at)
-                )
-            )
 
     def delete(self, experiment_id: str) -> int:
         """With its runs and shares; bytes freed. Raises NotFound, or InvalidInput while a run is being done."""
@@ -124,23 +149,24 @@ def _find(session: Session, experiment_id: str) -> ExperimentRow:
 
 
 def _add_runs(session: Session, experiment: ExperimentRow, runs: Sequence[Run]) -> None:
-    rows = [new_run_row(run, experiment) for run in runs]
-    session.add_all(rows)
+    """Insert runs with all they carry: one statement a table."""
     session.flush()
-    entries = [
-        {
-            "rowid": row.key,
-            "recipe": document(run.recipe),
-            "name": document(run.name),
-            "notes": document(run.notes),
-            "tags": document(" ".join(run.tags)),
-            "artifact": document(experiment.artifact.name),
-            "experiment": document(experiment.name),
-        }
-        for row, run in zip(rows, runs, strict=True)
+    if not runs:
+        return
+    values = [run_values(run, experiment) for run in runs]
+    inserted = insert(RunRow).returning(RunRow.key, sort_by_parameter_order=True)
+    keyed = list(zip(session.scalars(inserted, values), runs, strict=True))
+    names = experiment.artifact.name, experiment.name
+    side: list[tuple[Any, list[Values]]] = [
+        (RunDetailsRow, [{"run_key": key, **details_values(run)} for key, run in keyed]),
+        (MeasurementRow, [v for key, run in keyed for v in measurement_values(run.measurements, key)]),
+        (StageRow, [v for key, run in keyed for v in stage_values(run.facts, key)]),
+        (TagRow, [v for key, run in keyed for v in tag_values(run.tags, key)]),
+        (run_search, [search_values(run, key, *names) for key, run in keyed]),
     ]
-    if entries:
-        session.execute(insert(run_search), entries)
+    for table, rows in side:
+        if rows:
+            session.execute(insert(table), rows)
 
 
 def _matching(text: str) -> list[ColumnElement[bool]]:

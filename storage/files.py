@@ -95,7 +95,9 @@ def regular_files(directory: Path) -> list[Path]:
     for path in sorted(directory.rglob("*")):
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             raise StorageError(
-                f"{path.relative_to(directory)} is a link or a device.", mend="Store plain files only.", where=str(directory)
+                f"{path.relative_to(directory)} is a link or a device.",
+                mend="Store plain files only.",
+                where=str(directory),
             )
         if path.is_file():
             found.append(path)

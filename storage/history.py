@@ -34,7 +34,7 @@ def search_runs(
     return Page(_summaries(session, wanted), total, offset, limit)
 
 
-def _ordered(statement: Select[tuple[int]], sort: str, descending: bool) -> Select[tuple[int]]:
+def _ordered(statement: Select[int], sort: str, descending: bool) -> Select[int]:
     column: ColumnElement[object]
     if sort in SORTS:
         column = SORTS[sort].expression
@@ -43,7 +43,9 @@ def _ordered(statement: Select[tuple[int]], sort: str, descending: bool) -> Sele
         statement = statement.outerjoin(measured, measured.c.run_key == RunRow.key)
         column = measured.c.median
     else:
-        raise InvalidInput(f"Runs cannot be sorted by {sort!r}.", mend=f"Choose one of: {', '.join([*SORTS, *METRICS])}.")
+        raise InvalidInput(
+            f"Runs cannot be sorted by {sort!r}.", mend=f"Choose one of: {', '.join([*SORTS, *METRICS])}."
+        )
     if descending:
         return statement.order_by(column.desc().nulls_last(), RunRow.key.desc())
     return statement.order_by(column.asc().nulls_last(), RunRow.key.asc())
@@ -56,7 +58,9 @@ def _measured(name: str) -> Subquery:
 def _conditions(session: Session, f: RunFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if f.artifact_id:
-        found.append(RunRow.artifact_key == select(ArtifactRow.key).where(ArtifactRow.id == f.artifact_id).scalar_subquery())
+        found.append(
+            RunRow.artifact_key == select(ArtifactRow.key).where(ArtifactRow.id == f.artifact_id).scalar_subquery()
+        )
     if f.experiment_id:
         key = select(ExperimentRow.key).where(ExperimentRow.id == f.experiment_id).scalar_subquery()
         found.append(RunRow.experiment_key == key)
@@ -90,9 +94,7 @@ def _within(name: str, low: float | None, high: float | None) -> ColumnElement[b
     return RunRow.key.in_(measured)
 
 
-def _bounds(
-    column: InstrumentedAttribute[float], low: float | None, high: float | None
-) -> list[ColumnElement[bool]]:
+def _bounds(column: InstrumentedAttribute[float], low: float | None, high: float | None) -> list[ColumnElement[bool]]:
     return [*([column >= low] if low is not None else []), *([column <= high] if high is not None else [])]
 
 
@@ -109,7 +111,9 @@ def _text(session: Session, query: str) -> ColumnElement[bool]:
 def _summaries(session: Session, keys: list[int]) -> tuple[RunSummary, ...]:
     """Rows for these keys, in their order."""
     tags: dict[int, list[str]] = {}
-    for key, tag in session.execute(select(TagRow.run_key, TagRow.tag).where(TagRow.run_key.in_(keys)).order_by(TagRow.tag)):
+    for key, tag in session.execute(
+        select(TagRow.run_key, TagRow.tag).where(TagRow.run_key.in_(keys)).order_by(TagRow.tag)
+    ):
         tags.setdefault(key, []).append(tag)
     rows = session.execute(
         select(RunRow, ArtifactRow.id, ArtifactRow.name, ExperimentRow.id, ExperimentRow.name)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from engine.domain.artifact import Artifact
 from engine.domain.experiment import Experiment, Run, RunStatus, StageFacts
 from engine.domain.metrics import Measurement, Provenance, Ratio, Verdict
-from storage.schema import ArtifactRow, ExperimentRow, MeasurementRow, RunDetailsRow, RunRow, StageRow, TagRow
+from storage.schema import ArtifactRow, ExperimentRow, MeasurementRow, RunRow
+from storage.words import document
+
+Values = dict[str, Any]
 
 HEADLINE = ("latency", "latency_p90", "throughput", "peak_memory", "size", "quality")
 """Metrics whose medians are columns of `runs`, named as the metric."""
@@ -77,29 +81,6 @@ def _measurement_of(row: MeasurementRow) -> Measurement:
     return Measurement(row.name, row.unit, row.median, ci95, row.samples, Provenance(row.provenance))
 
 
-def measurement_rows(measurements: Iterable[Measurement]) -> list[MeasurementRow]:
-    return [
-        MeasurementRow(
-            position=position,
-            name=m.name,
-            unit=m.unit,
-            median=m.median,
-            low=m.ci95[0] if m.ci95 else None,
-            high=m.ci95[1] if m.ci95 else None,
-            samples=m.samples,
-            provenance=m.provenance.value,
-        )
-        for position, m in enumerate(measurements)
-    ]
-
-
-def stage_rows(facts: Iterable[StageFacts]) -> list[StageRow]:
-    return [
-        StageRow(position=position, technique=f.technique, seconds=f.seconds, facts=dict(f.facts), remarks=f.remarks)
-        for position, f in enumerate(facts)
-    ]
-
-
 def techniques_of(recipe: str) -> str:
     """` pruning quantization ` of a canonical recipe; the baseline's is one space."""
     chosen = recipe.partition("@")[0]
@@ -107,54 +88,103 @@ def techniques_of(recipe: str) -> str:
     return " ".join(["", *names, ""]) if names else " "
 
 
-def headline_of(measurements: Iterable[Measurement]) -> dict[str, float]:
-    """The medians that are columns of `runs`, those that were measured."""
-    return {m.name: m.median for m in measurements if m.name in HEADLINE}
+# What follows is rows as plain values: they are inserted many at a time.
 
 
-def set_speedup(row: RunRow, speedup: Ratio | None, verdict: Verdict | None) -> None:
-    row.speedup = speedup.median if speedup else None
-    row.speedup_low, row.speedup_high = speedup.ci95 if speedup else (None, None)
-    row.verdict = verdict.value if verdict else None
+def run_values(run: Run, experiment: ExperimentRow) -> Values:
+    """A new row of `runs` with everything the run carries."""
+    values = {
+        "id": run.id,
+        "experiment_key": experiment.key,
+        "artifact_key": experiment.artifact_key,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "runtime": run.runtime,
+        "techniques": techniques_of(run.recipe),
+        "attempt": run.attempt,
+        "recipe": run.recipe,
+        "name": run.name,
+        "lowered_id": run.lowered_id,
+        "lowered_bytes": int(run.value("size") or 0) if run.lowered_id else 0,
+    }
+    return values | result_values(run.status, run.measurements, run.speedup, run.verdict, experiment.guard_rail)
 
 
-def set_measurements(row: RunRow, measurements: Sequence[Measurement], guard_rail: float) -> None:
-    """Side rows, headline columns, and whether the run is acceptable. Status is set before."""
-    row.measurements = measurement_rows(measurements)
-    headline = headline_of(measurements)
-    for name in HEADLINE:
-        setattr(row, name, headline.get(name, row.size if name == "size" else None))
-    quality = headline.get("quality")
-    row.acceptable = row.status == RunStatus.SUCCEEDED.value and quality is not None and quality >= guard_rail
+def result_values(
+    status: RunStatus,
+    measurements: Sequence[Measurement],
+    speedup: Ratio | None,
+    verdict: Verdict | None,
+    guard_rail: float,
+) -> Values:
+    """The columns of `runs` that say how it ended: headline medians, speedup, verdict."""
+    medians = {m.name: m.median for m in measurements}
+    quality = medians.get("quality")
+    return {name: medians.get(name) for name in HEADLINE} | {
+        "status": status.value,
+        "speedup": speedup.median if speedup else None,
+        "speedup_low": speedup.ci95[0] if speedup else None,
+        "speedup_high": speedup.ci95[1] if speedup else None,
+        "verdict": verdict.value if verdict else None,
+        "acceptable": status is RunStatus.SUCCEEDED and quality is not None and quality >= guard_rail,
+    }
 
 
-def new_run_row(run: Run, experiment: ExperimentRow) -> RunRow:
-    """A run that is not stored yet, with everything it carries."""
-    row = RunRow(
-        id=run.id,
-        experiment=experiment,
-        artifact=experiment.artifact,
-        created_at=run.created_at,
-        started_at=run.started_at,
-        finished_at=run.finished_at,
-        status=run.status.value,
-        runtime=run.runtime,
-        techniques=techniques_of(run.recipe),
-        attempt=run.attempt,
-        recipe=run.recipe,
-        name=run.name,
-        lowered_id=run.lowered_id,
-        details=RunDetailsRow(
-            notes=run.notes,
-            progress=run.progress,
-            problems=run.problems,
-            remarks=run.remarks,
-            environment=run.environment,
-        ),
-        stages=stage_rows(run.facts),
-        tags=[TagRow(tag=tag) for tag in sorted(set(run.tags))],
-    )
-    set_measurements(row, run.measurements, experiment.guard_rail)
-    set_speedup(row, run.speedup, run.verdict)
-    row.lowered_bytes = int(row.size or 0) if run.lowered_id else 0
-    return row
+def details_values(run: Run) -> Values:
+    return {
+        "notes": run.notes,
+        "progress": run.progress,
+        "problems": run.problems,
+        "remarks": run.remarks,
+        "environment": run.environment,
+    }
+
+
+def measurement_values(measurements: Sequence[Measurement], run_key: int) -> list[Values]:
+    return [
+        {
+            "run_key": run_key,
+            "name": m.name,
+            "position": position,
+            "unit": m.unit,
+            "median": m.median,
+            "low": m.ci95[0] if m.ci95 else None,
+            "high": m.ci95[1] if m.ci95 else None,
+            "samples": m.samples,
+            "provenance": m.provenance.value,
+        }
+        for position, m in enumerate(measurements)
+    ]
+
+
+def stage_values(facts: Sequence[StageFacts], run_key: int) -> list[Values]:
+    return [
+        {
+            "run_key": run_key,
+            "position": position,
+            "technique": f.technique,
+            "seconds": f.seconds,
+            "facts": dict(f.facts),
+            "remarks": f.remarks,
+        }
+        for position, f in enumerate(facts)
+    ]
+
+
+def tag_values(tags: Iterable[str], run_key: int) -> list[Values]:
+    """Stripped, each once, empty ones left out."""
+    return [{"run_key": run_key, "tag": tag} for tag in sorted({t.strip() for t in tags} - {""})]
+
+
+def search_values(run: Run, run_key: int, artifact_name: str, experiment_name: str) -> Values:
+    """The words under which a run is found."""
+    return {
+        "rowid": run_key,
+        "recipe": document(run.recipe),
+        "name": document(run.name),
+        "notes": document(run.notes),
+        "tags": document(" ".join(run.tags)),
+        "artifact": document(artifact_name),
+        "experiment": document(experiment_name),
+    }

@@ -34,7 +34,9 @@ def remove_runs(session: Session, keys: Sequence[int]) -> set[str]:
         chosen = RunRow.key.in_(some)
         busy = session.scalar(select(RunRow.id).where(chosen, RunRow.status == RunStatus.RUNNING.value).limit(1))
         if busy is not None:
-            raise InvalidInput("A run that is being done cannot be deleted.", mend="Cancel its experiment first.", where=busy)
+            raise InvalidInput(
+                "A run that is being done cannot be deleted.", mend="Cancel its experiment first.", where=busy
+            )
         lowered.update(session.scalars(select(RunRow.lowered_id).where(chosen, RunRow.lowered_id != "").distinct()))
         session.execute(delete(run_search).where(run_search.c.rowid.in_(some)))
         session.execute(delete(RunRow).where(chosen).execution_options(synchronize_session=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session, joinedload
 
 from engine.domain.errors import InvalidInput, NotFound, Problem, StorageError
@@ -14,9 +14,9 @@ from engine.domain.host import Environment
 from engine.domain.metrics import Measurement, Ratio, Verdict
 from storage.database import Database
 from storage.files import FileStore
-from storage.mapping import set_measurements, set_speedup, stage_rows
+from storage.mapping import Values, measurement_values, result_values, stage_values
 from storage.removal import sweep_files
-from storage.schema import LogRow, RoundRow, RunRow
+from storage.schema import Base, LogRow, MeasurementRow, RoundRow, RunRow, StageRow
 
 _REPEATABLE = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.INTERRUPTED)
 
@@ -66,10 +66,7 @@ class Results:
                 return False
             if lowered_id and not self._files.exists(lowered_id):
                 raise StorageError("The run's files are not in the store.", mend="Repeat the run.", where=lowered_id)
-            session.refresh(row, ["stages"])
-            row.stages = []
-            session.flush()
-            row.stages = stage_rows(facts)
+            _replace(session, StageRow, row.key, stage_values(facts, row.key))
             row.lowered_id = lowered_id
             row.lowered_bytes = size_bytes if lowered_id else 0
             row.size = float(size_bytes)
@@ -126,17 +123,12 @@ class Results:
             row = _of_attempt(session, run_id, attempt)
             if row is None or RunStatus(row.status).is_final:
                 return False
-            row.status = status.value
-            row.finished_at = datetime.now(UTC)
-            session.refresh(row, ["measurements", "experiment"])
-            row.measurements = []
-            session.flush()
-            set_measurements(row, measurements, row.experiment.guard_rail)
-            set_speedup(row, speedup, verdict)
-            row.details.progress = None
-            row.details.problems = tuple(problems)
-            row.details.remarks = tuple(remarks)
+            values = result_values(status, measurements, speedup, verdict, row.experiment.guard_rail)
+            values["size"] = values["size"] or row.size
+            _set(row, values | {"finished_at": datetime.now(UTC)})
+            _set(row.details, {"progress": None, "problems": tuple(problems), "remarks": tuple(remarks)})
             row.details.environment = environment
+            _replace(session, MeasurementRow, row.key, measurement_values(measurements, row.key))
             return True
 
     def requeue(self, run_id: str) -> None:
@@ -150,18 +142,13 @@ class Results:
             if row.status not in _REPEATABLE:
                 raise InvalidInput(f"A run that is {row.status} cannot be repeated.", where=run_id)
             lowered_id = row.lowered_id
-            session.refresh(row, ["measurements", "stages", "experiment"])
-            row.attempt += 1
-            row.status = RunStatus.QUEUED.value
-            row.started_at = row.finished_at = row.size = None
-            row.lowered_id, row.lowered_bytes = "", 0
-            row.stages = []
-            set_measurements(row, (), 0.0)
-            set_speedup(row, None, None)
-            row.details.progress = row.details.environment = None
-            row.details.problems = row.details.remarks = ()
+            _set(row, result_values(RunStatus.QUEUED, (), None, None, 1.0))
+            _set(row, {"attempt": row.attempt + 1, "started_at": None, "finished_at": None})
+            _set(row, {"lowered_id": "", "lowered_bytes": 0})
+            _set(row.details, {"progress": None, "problems": (), "remarks": (), "environment": None})
+            for side in (MeasurementRow, StageRow, RoundRow):
+                _replace(session, side, row.key, [])
             row.experiment.cancel_requested = False
-            session.execute(delete(RoundRow).where(RoundRow.run_key == row.key))
         sweep_files(self._database, self._files, {lowered_id} - {""})
 
     def append_log(self, run_id: str, text: str) -> None:
@@ -178,7 +165,10 @@ class Results:
         """Everything appended so far; empty for an unknown run."""
         with self._database.read() as session:
             parts = session.scalars(
-                select(LogRow.text).join(RunRow, RunRow.key == LogRow.run_key).where(RunRow.id == run_id).order_by(LogRow.key)
+                select(LogRow.text)
+                .join(RunRow, RunRow.key == LogRow.run_key)
+                .where(RunRow.id == run_id)
+                .order_by(LogRow.key)
             )
             return "".join(parts)
 
@@ -190,7 +180,10 @@ def missing(run_id: str) -> NotFound:
 def locked(session: Session, run_id: str) -> RunRow:
     """The run, which no other transaction can change until this one ends. Raises NotFound."""
     row = session.scalar(
-        select(RunRow).where(RunRow.id == run_id).options(joinedload(RunRow.details)).with_for_update(of=RunRow)
+        select(RunRow)
+        .where(RunRow.id == run_id)
+        .options(joinedload(RunRow.details), joinedload(RunRow.experiment))
+        .with_for_update(of=RunRow)
     )
     if row is None:
         raise missing(run_id)
@@ -201,3 +194,17 @@ def _of_attempt(session: Session, run_id: str, attempt: int) -> RunRow | None:
     """The locked run if `attempt` is its newest. Raises NotFound."""
     row = locked(session, run_id)
     return row if row.attempt == attempt else None
+
+
+def _set(row: Base, values: Values) -> None:
+    for name, value in values.items():
+        setattr(row, name, value)
+
+
+def _replace(
+    session: Session, side: type[MeasurementRow | StageRow | RoundRow], run_key: int, rows: Sequence[Values]
+) -> None:
+    """All of a run's rows in a side table."""
+    session.execute(delete(side).where(side.run_key == run_key).execution_options(synchronize_session=False))
+    if rows:
+        session.execute(insert(side), rows)

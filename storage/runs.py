@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, delete, insert, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from engine.domain.errors import InvalidInput
 from engine.domain.experiment import Run
 from storage.history import search_runs
-from storage.mapping import run_of
+from storage.mapping import run_of, tag_values
 from storage.removal import chunked, remove_runs, sweep_files
 from storage.results import Results, locked, missing
 from storage.schema import RunRow, TagRow, run_search
@@ -36,12 +36,7 @@ class Runs(Results):
             return [run_of(row) for row in rows]
 
     def search(
-        self,
-        filter_: RunFilter,
-        sort: str = "created_at",
-        descending: bool = True,
-        offset: int = 0,
-        limit: int = 100,
+        self, filter_: RunFilter, sort: str = "created_at", descending: bool = True, offset: int = 0, limit: int = 100
     ) -> Page[RunSummary]:
         """A page of History with the exact total.
 
@@ -63,9 +58,11 @@ class Runs(Results):
             if notes is not None:
                 row.details.notes, found["notes"] = notes, document(notes)
             if tags is not None:
-                chosen = sorted({t.strip() for t in tags} - {""})
-                _set_tags(session, row, chosen)
-                found["tags"] = document(" ".join(chosen))
+                chosen = tag_values(tags, row.key)
+                session.execute(delete(TagRow).where(TagRow.run_key == row.key))
+                if chosen:
+                    session.execute(insert(TagRow), chosen)
+                found["tags"] = document(" ".join(v["tag"] for v in chosen))
             if found:
                 session.execute(update(run_search).where(run_search.c.rowid == row.key).values(**found))
 
@@ -87,7 +84,9 @@ class Runs(Results):
         held: dict[str, int] = {}
         with self._database.read() as session:
             for some in chunked(_keys(session, run_ids)):
-                chosen = select(RunRow.lowered_id, RunRow.lowered_bytes).where(RunRow.key.in_(some), RunRow.lowered_id != "")
+                chosen = select(RunRow.lowered_id, RunRow.lowered_bytes).where(
+                    RunRow.key.in_(some), RunRow.lowered_id != ""
+                )
                 held.update(session.execute(chosen).tuples().all())
         return sum(held.values())
 
@@ -97,7 +96,7 @@ class Runs(Results):
             return list(session.scalars(select(TagRow.tag).distinct().order_by(TagRow.tag)))
 
 
-def _whole() -> Select[tuple[RunRow]]:
+def _whole() -> Select[RunRow]:
     """Runs with everything `run_of` needs, in a fixed number of queries."""
     return select(RunRow).options(
         joinedload(RunRow.experiment),
@@ -107,12 +106,6 @@ def _whole() -> Select[tuple[RunRow]]:
         selectinload(RunRow.stages),
         selectinload(RunRow.tags),
     )
-
-
-def _set_tags(session: Session, row: RunRow, tags: Sequence[str]) -> None:
-    session.refresh(row, ["tags"])
-    kept = {t.tag: t for t in row.tags}
-    row.tags = [kept.get(tag) or TagRow(tag=tag) for tag in tags]
 
 
 def _keys(session: Session, run_ids: Sequence[str]) -> list[int]:
