@@ -81,14 +81,20 @@ def add_recipes(storage: Storage, queue: Queue, experiment_id: str, recipes: Ite
 
 
 def repeat(storage: Storage, queue: Queue, run_id: str) -> None:
-    """Run a failed, cancelled or interrupted run again, beside a newly measured baseline."""
+    """Run a failed, cancelled or interrupted run again, beside a newly measured baseline.
+
+    Raises InvalidInput when it ended otherwise.
+    """
     run = storage.runs.get(run_id)
     if run.status not in REPEATABLE:
         raise InvalidInput(
             f"This run is {run.status}; only a failed, cancelled or interrupted one can be repeated.",
             mend="Add its recipe to a new experiment to measure it again.",
         )
-    storage.runs.requeue(run_id)
+    baseline = next(r for r in storage.runs.of_experiment(run.experiment_id) if r.is_baseline)
+    for each in {run.id: run, baseline.id: baseline}.values():
+        if each.status in REPEATABLE:
+            storage.runs.requeue(each.id)
     queue.enqueue_experiment(run.experiment_id)
 
 
