@@ -54,7 +54,7 @@ class Artifacts:
     def get(self, id_or_prefix: str) -> Artifact:
         """By whole id or by a prefix of at least 4 digits. Raises NotFound, or InvalidInput for an ambiguous one."""
         with self._database.read() as session:
-            return artifact_of(_find(session, id_or_prefix))
+            return artifact_of(find_artifact(session, id_or_prefix))
 
     def list(self, text: str = "", offset: int = 0, limit: int = 100) -> Page[ArtifactSummary]:
         """Newest first; `text` is looked for in names, sources and at the start of ids."""
@@ -75,7 +75,7 @@ class Artifacts:
     def rename(self, artifact_id: str, name: str) -> None:
         """Raises NotFound."""
         with self._database.write() as session:
-            row = _find(session, artifact_id)
+            row = find_artifact(session, artifact_id)
             row.name = name
             its_runs = select(RunRow.key).where(RunRow.artifact_key == row.key)
             session.execute(update(run_search).where(run_search.c.rowid.in_(its_runs)).values(artifact=document(name)))
@@ -87,7 +87,7 @@ class Artifacts:
         or when one of its runs is being done. Raises NotFound.
         """
         with self._database.write() as session:
-            row = _find(session, artifact_id)
+            row = find_artifact(session, artifact_id)
             keys = session.scalars(select(ExperimentRow.key).where(ExperimentRow.artifact_key == row.key)).all()
             if keys and not with_runs:
                 raise InvalidInput(
@@ -101,7 +101,8 @@ class Artifacts:
         return sweep_files(self._database, self._files, orphans)
 
 
-def _find(session: Session, prefix: str) -> ArtifactRow:
+def find_artifact(session: Session, prefix: str) -> ArtifactRow:
+    """See `Artifacts.get`."""
     exact = session.scalar(select(ArtifactRow).where(ArtifactRow.id == prefix))
     if exact is not None:
         return exact

@@ -13,8 +13,10 @@ _WORD = re.compile(r"[^\W_]+")
 
 def words(text: str) -> list[str]:
     """Letters and digits, without case or accents: `MiniLM-L6` is `minilm`, `l6`."""
-    bare = unicodedata.normalize("NFKD", text.casefold())
-    return _WORD.findall("".join(c for c in bare if not unicodedata.combining(c)))
+    bare = text.casefold()
+    if not bare.isascii():
+        bare = "".join(c for c in unicodedata.normalize("NFKD", bare) if not unicodedata.combining(c))
+    return _WORD.findall(bare)
 
 
 def document(text: str) -> str:
