@@ -23,13 +23,16 @@ from engine.domain.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class InspectRequest:
-    """Unpack the upload `source` into the empty directory `into`, then inspect that.
+    """Unpack the upload `source`, keep the model's files in the empty directory `into`, inspect those.
 
-    An empty `source`: `into` already holds the files.
+    An empty `source`: `into` already holds the files. Links in a folder may end below
+    `roots` too. At most `max_bytes` are unpacked.
     """
 
     source: str
     into: str
+    roots: tuple[str, ...] = ()
+    max_bytes: int = 64 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,9 @@ class DatasetResult:
 class TransformRequest:
     """Everything a child needs to plan a recipe again and carry it out.
 
-    `recipe` is the canonical text. `calibration_file` empty: the built-in probes.
-    The lowered files and each stage's own go under `output_dir`, which exists.
+    `recipe` is the canonical text. Files that are empty: the built-in probes. The dataset
+    is here because a dataset alone is split into scored and calibration parts. The
+    lowered files and each stage's own go under `output_dir`, which exists.
     """
 
     artifact_dir: str
@@ -66,6 +70,7 @@ class TransformRequest:
     output_dir: str
     host: HostFacts
     threads: int
+    dataset_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,8 @@ class TransformResult:
 class OpenRequest:
     """Everything a child needs to open a lowered model, time it and answer the scored items.
 
-    `dataset_file` empty: the built-in probes. Answers go to `scratch_dir`, which exists.
+    Files that are empty: the built-in probes; the calibration file decides what of the
+    dataset is scored. Answers go to `scratch_dir`, which exists.
     """
 
     lowered: Lowered
@@ -90,6 +96,7 @@ class OpenRequest:
     dataset_file: str
     threads: int
     scratch_dir: str = ""
+    calibration_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

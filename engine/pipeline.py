@@ -1,0 +1,176 @@
+"""The story of a run, in its child: rewrite, lower; then open, warm up, take turns, answer.
+
+    artifact ─ stage ─ stage ─ … ─ lower ─▶ files        transform
+    files ─ open ─ warm up ─ round ─ round ─ … ─ answers  MeasureSession
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from engine.catalogue import spec_of
+from engine.data.datasets import parse_dataset
+from engine.data.parts import Parts, choose_parts
+from engine.domain.artifact import ModelCard, TaskId
+from engine.domain.deployment import Deployment, Variant
+from engine.domain.errors import StageError
+from engine.domain.experiment import Progress, StageFacts
+from engine.domain.metrics import Measurement
+from engine.domain.plan import Plan, Stage
+from engine.domain.ports import Array, Batch, Context, Executor, Outputs, Technique
+from engine.grammar import parse_recipe
+from engine.measure.clock import Call, take_turn, time_calls
+from engine.plan import make_plan
+from engine.requests import AnswersResult, OpenRequest, OpenResult, RoundResult, TransformRequest, TransformResult
+from engine.runtimes.registry import runtime_of
+from engine.tasks.registry import task_of
+
+Report = Callable[[Progress], None]
+
+
+def transform(request: TransformRequest, report: Report) -> TransformResult:
+    """Carry out a recipe: its techniques in the plan's order, then the runtime's lowering.
+
+    Raises StageError (NothingChanged among them) with the stage in `where`.
+    """
+    plan = _plan(request)
+    deployment = Deployment(request.card, Variant(request.artifact_dir), plan.runtime, request.workload)
+    calibration = _calibration(request)
+    facts: list[StageFacts] = []
+    for position, stage in enumerate(plan.stages):
+        context = _context(request, plan, position, stage.title, calibration, report)
+        with _working(stage.title) as elapsed:
+            applied = _technique(stage).apply(deployment, stage.config, context)
+        facts.append(replace(applied.facts, seconds=elapsed()))
+        deployment = applied.deployment
+    context = _context(request, plan, len(plan.stages), str(plan.runtime), calibration, report)
+    with _working(str(plan.runtime)) as elapsed:
+        lowered = runtime_of(plan.runtime).lower(deployment, context)
+    lowering = replace(lowered.facts, seconds=elapsed())
+    return TransformResult((*facts, lowering), replace(lowered, facts=lowering))
+
+
+class MeasureSession:
+    """A lowered model opened and warm, as a user would call it. `opened` is how that went."""
+
+    def __init__(self, request: OpenRequest) -> None:
+        self._request = request
+        self._task = task_of(request.card)
+        self._items = _parts(request.card, request.dataset_file, request.calibration_file).scored
+        began = time.perf_counter()
+        self._executor = runtime_of(request.lowered.runtime).open(
+            request.lowered, request.card, request.workload, request.threads
+        )
+        open_seconds = time.perf_counter() - began
+        batch = self._task.timed_batch(request.card, Path(request.artifact_dir), request.workload, self._items)
+        self._call = _call(self._executor, request, batch)
+        first, *warmup = time_calls(self._call, request.workload.warmup_calls + 1)
+        self.opened = OpenResult(open_seconds, first["latency"], tuple(w["latency"] for w in warmup))
+
+    def round(self, seconds: float) -> RoundResult:
+        """One turn: at least `seconds` of calls, raw samples by metric name in ms."""
+        return RoundResult(take_turn(self._call, seconds, typical=float(np.median(self.opened.warmup))))
+
+    def answers(self, reference_file: str | None) -> AnswersResult:
+        """Answer all scored items on the very path that is timed, keep and score the answers.
+
+        reference_file: the baseline's answers; None scores them against themselves.
+        Raises StageError when they hold numbers that are not finite.
+        """
+        request = self._request
+        batches = self._task.batches(request.card, Path(request.artifact_dir), request.workload, self._items)
+        answers = _joined([self._task.answer(self._executor.infer(batch), batch) for batch in batches])
+        _demand_finite(answers)
+        path = Path(request.scratch_dir) / "answers.npz"
+        np.savez(path, **answers)  # type: ignore[arg-type]
+        reference = _load(Path(reference_file)) if reference_file else answers
+        quality: Sequence[Measurement] = self._task.score(reference, answers, self._items.labels)
+        return AnswersResult(str(path), tuple(quality))
+
+
+def _plan(request: TransformRequest) -> Plan:
+    plan = make_plan(parse_recipe(request.recipe), request.card, request.host)
+    if not plan.runs:
+        raise StageError("This recipe cannot run here.", mend=" ".join(map(str, plan.refusals)), where="plan")
+    return plan
+
+
+def _technique(stage: Stage) -> Technique:
+    module, _, name = spec_of(stage.technique).implementation.partition(":")
+    technique: Technique = getattr(import_module(module), name)()
+    return technique
+
+
+def _context(
+    request: TransformRequest, plan: Plan, position: int, title: str, calibration: Sequence[Batch], report: Report
+) -> Context:
+    """A stage's own directory, and a report whose fractions are of the whole."""
+    count = len(plan.stages) + 1
+    scratch = Path(request.output_dir) / f"{position + 1}-{title.lower().replace(' ', '-')}"
+    scratch.mkdir()
+
+    def whole(progress: Progress) -> None:
+        report(Progress(progress.stage, (position + progress.fraction) / count))
+
+    whole(Progress(title, 0.0))
+    return Context(scratch, calibration, whole, request.threads)
+
+
+@contextmanager
+def _working(where: str) -> Iterator[Callable[[], float]]:
+    """Yields the seconds since the beginning; errors of a stage name the stage."""
+    began = time.perf_counter()
+    try:
+        yield lambda: time.perf_counter() - began
+    except StageError as error:
+        error.where = error.where or where
+        raise
+
+
+def _calibration(request: TransformRequest) -> Sequence[Batch]:
+    items = _parts(request.card, request.dataset_file, request.calibration_file).calibration
+    return task_of(request.card).batches(request.card, Path(request.artifact_dir), request.workload, items)
+
+
+def _parts(card: ModelCard, dataset_file: str, calibration_file: str) -> Parts:
+    dataset, calibration = (parse_dataset(Path(f)) if f else None for f in (dataset_file, calibration_file))
+    return choose_parts(card, dataset, calibration)
+
+
+def _call(executor: Executor, request: OpenRequest, batch: Batch) -> Call:
+    """What is timed: one inference, or one whole generation of a causal LM."""
+    new_tokens = request.workload.new_tokens
+
+    def infer() -> None:
+        executor.infer(batch)
+
+    def generate() -> Sequence[float]:
+        return executor.generate(batch["input_ids"], new_tokens).token_times
+
+    return generate if request.card.task is TaskId.CAUSAL_LM else infer
+
+
+def _joined(answers: Sequence[Outputs]) -> dict[str, Array]:
+    return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
+
+
+def _demand_finite(answers: Outputs) -> None:
+    for name, values in answers.items():
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            share = float(np.mean(~np.isfinite(values)))
+            raise StageError(
+                f"{share:.1%} of the model's {name} are not finite numbers (NaN or infinite).",
+                mend="Choose a gentler recipe or another number format.", where="answers",
+            )  # fmt: skip
+
+
+def _load(path: Path) -> dict[str, Array]:
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(stored)
