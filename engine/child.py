@@ -24,14 +24,10 @@ if TYPE_CHECKING:
 
 def inspect(data: Any, report: Callable[[Progress], None]) -> Any:
     from engine.domain.codec import as_data, from_data
-    from engine.intake import inspect as inspect_directory
-    from engine.intake.unpack import unpack
-    from engine.requests import InspectRequest, InspectResult
+    from engine.intake.inspection import serve
+    from engine.requests import InspectRequest
 
-    request = from_data(InspectRequest, data)
-    if request.source:
-        unpack(Path(request.source), Path(request.into))
-    return as_data(InspectResult(inspect_directory(Path(request.into))))
+    return as_data(serve(from_data(InspectRequest, data), report))
 
 
 def dataset(data: Any, report: Callable[[Progress], None]) -> Any:

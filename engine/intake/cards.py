@@ -1,0 +1,87 @@
+"""What cards of transformers' models share: sizes from the config, names of inputs and outputs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from engine.domain.artifact import TaskId, TensorSpec
+
+_PAD_SHIFTED = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
+"""Count positions from behind the padding token, so the last ones of the table cannot be reached."""
+_DEFAULT_IMAGE = 224
+
+
+def sizes_of(config: Any, task: TaskId) -> dict[str, int]:
+    """ModelCard's sizes by field name; what the architecture lacks is 0."""
+    heads = _number(config, "num_attention_heads")
+    hidden = _number(config, "hidden_size", "hidden_sizes", "embed_dim")
+    sizes = {
+        "hidden_size": hidden,
+        "intermediate_size": _number(config, "intermediate_size", "hidden_dim", "ffn_dim", "n_inner"),
+        "num_layers": _number(config, "num_hidden_layers", "num_layers") or sum(getattr(config, "depths", None) or ()),
+        "num_heads": heads,
+        "num_kv_heads": _number(config, "num_key_value_heads") or heads,
+        "head_dim": _number(config, "head_dim") or (hidden // heads if heads else 0),
+        "vocab_size": 0,
+        "max_positions": 0,
+        "image_size": 0,
+        "num_channels": 0,
+        "num_labels": 0,
+    }
+    if task.takes_text:
+        positions = _number(config, "max_position_embeddings")
+        shift = (config.pad_token_id or 0) + 1 if config.model_type in _PAD_SHIFTED else 0
+        sizes |= {"vocab_size": _number(config, "vocab_size"), "max_positions": max(positions - shift, 0)}
+    if task is TaskId.IMAGE_CLASSIFIER:
+        sizes |= {"image_size": _number(config, "image_size"), "num_channels": _number(config, "num_channels") or 3}
+    if task in (TaskId.TEXT_CLASSIFIER, TaskId.IMAGE_CLASSIFIER):
+        sizes["num_labels"] = _number(config, "num_labels")
+    return sizes
+
+
+def image_size_of(home: Path) -> int:
+    """Side of the images that `preprocessor_config.json` makes; 224 where it does not say."""
+    file = home / "preprocessor_config.json"
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except ValueError:
+        return _DEFAULT_IMAGE
+    for key in ("crop_size", "size"):
+        found = settings.get(key) if isinstance(settings, dict) else None
+        if isinstance(found, dict):
+            found = found.get("height") or found.get("shortest_edge")
+        if isinstance(found, int) and found > 0:
+            return found
+    return _DEFAULT_IMAGE
+
+
+def signature(
+    task: TaskId, sizes: dict[str, int], *, fixed_image: bool = False
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs under the names all parts agree on (docs/architecture.md)."""
+    ids = TensorSpec("input_ids", "int64", ("batch", "sequence"))
+    mask = TensorSpec("attention_mask", "int64", ("batch", "sequence"))
+    labels = TensorSpec("logits", "float32", ("batch", sizes["num_labels"]))
+    match task:
+        case TaskId.CAUSAL_LM:
+            return (ids,), (TensorSpec("logits", "float32", ("batch", "sequence", sizes["vocab_size"])),)
+        case TaskId.TEXT_CLASSIFIER:
+            return (ids, mask), (labels,)
+        case TaskId.IMAGE_CLASSIFIER:
+            side: tuple[int | str, ...] = (sizes["image_size"],) * 2 if fixed_image else ("height", "width")
+            return (TensorSpec("pixel_values", "float32", ("batch", sizes["num_channels"], *side)),), (labels,)
+        case _:
+            hidden = TensorSpec("last_hidden_state", "float32", ("batch", "sequence", sizes["hidden_size"]))
+            return (ids, mask), (hidden,)
+
+
+def _number(config: Any, *names: str) -> int:
+    for name in names:
+        found = getattr(config, name, None)
+        if isinstance(found, (list, tuple)) and found:
+            found = found[-1]
+        if isinstance(found, int) and found > 0:
+            return int(found)
+    return 0
