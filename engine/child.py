@@ -36,7 +36,7 @@ def dataset(data: Any, report: Callable[[Progress], None]) -> Any:
     from engine.requests import DatasetRequest, DatasetResult
 
     items = parse_dataset(Path(from_data(DatasetRequest, data).path))
-    return as_data(DatasetResult(len(items), items.labels is not None))
+    return as_data(DatasetResult(len(items), items.labelled))
 
 
 def transform(data: Any, report: Callable[[Progress], None]) -> Any:

@@ -22,7 +22,6 @@ from engine.domain.artifact import ModelCard, TaskId
 from engine.domain.deployment import Deployment, Variant
 from engine.domain.errors import StageError
 from engine.domain.experiment import Progress, StageFacts
-from engine.domain.metrics import Measurement
 from engine.domain.plan import Plan, Stage
 from engine.domain.ports import Array, Batch, Context, Executor, Outputs, Technique
 from engine.grammar import parse_recipe
@@ -30,6 +29,7 @@ from engine.measure.clock import Call, take_turn, time_calls
 from engine.plan import make_plan
 from engine.requests import AnswersResult, OpenRequest, OpenResult, RoundResult, TransformRequest, TransformResult
 from engine.runtimes.registry import runtime_of
+from engine.tasks.base import gather
 from engine.tasks.registry import task_of
 
 Report = Callable[[Progress], None]
@@ -86,13 +86,13 @@ class MeasureSession:
         """
         request = self._request
         batches = self._task.batches(request.card, Path(request.artifact_dir), request.workload, self._items)
-        answers = _joined([self._task.answer(self._executor.infer(batch), batch) for batch in batches])
+        answers = gather([self._task.answer(self._executor.infer(batch), batch) for batch in batches])
         _demand_finite(answers)
         path = Path(request.scratch_dir) / "answers.npz"
         np.savez(path, **answers)  # type: ignore[arg-type]
         reference = _load(Path(reference_file)) if reference_file else answers
-        quality: Sequence[Measurement] = self._task.score(reference, answers, self._items.labels)
-        return AnswersResult(str(path), tuple(quality))
+        labels = self._task.labels(request.card, Path(request.artifact_dir), self._items)
+        return AnswersResult(str(path), tuple(self._task.score(reference, answers, labels)))
 
 
 def _plan(request: TransformRequest) -> Plan:
@@ -155,10 +155,6 @@ def _call(executor: Executor, request: OpenRequest, batch: Batch) -> Call:
         return executor.generate(batch["input_ids"], new_tokens).token_times
 
     return generate if request.card.task is TaskId.CAUSAL_LM else infer
-
-
-def _joined(answers: Sequence[Outputs]) -> dict[str, Array]:
-    return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
 
 
 def _demand_finite(answers: Outputs) -> None:

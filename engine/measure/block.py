@@ -17,6 +17,7 @@ from typing import Any, Protocol, Self
 
 import psutil
 
+from engine.domain.artifact import TaskId
 from engine.domain.codec import as_data, from_data
 from engine.domain.errors import ChildError, Problem, SpeedrailError
 from engine.domain.experiment import Progress, Round
@@ -52,12 +53,16 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a block learned of one run besides its rounds."""
+    """What a block learned of one run besides its rounds.
+
+    items_per_call: what throughput counts; a causal LM's new tokens, else the batch.
+    """
 
     run_id: str
     opened: OpenResult
     quality: tuple[Measurement, ...]
     peak_memory_bytes: int
+    items_per_call: int
     sandbox: str
 
 
@@ -141,7 +146,10 @@ class Block:
             if candidate is self._baseline:
                 reference = answers.answers_file
             run_id = candidate.run_id
-            yield Measured(run_id, self._opened[run_id], answers.quality, peaks[run_id], self._children[run_id].level)
+            yield Measured(
+                run_id, self._opened[run_id], answers.quality, peaks[run_id], _items_per_call(candidate.request),
+                self._children[run_id].level,
+            )  # fmt: skip
 
     def remarks(self) -> tuple[str, ...]:
         """What a reader of this block's numbers should know."""
@@ -226,3 +234,8 @@ class Block:
         left = seconds / done * (count - done)
         for candidate in self._alive():
             self._report(candidate.run_id, Progress("measuring", done / count, left))
+
+
+def _items_per_call(request: OpenRequest) -> int:
+    tokens = request.workload.new_tokens if request.card.task is TaskId.CAUSAL_LM else 1
+    return request.workload.batch_size * tokens

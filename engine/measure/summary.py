@@ -1,0 +1,81 @@
+"""Rounds and what a block learned, summed up as measurements (worker side)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.domain.experiment import Round
+from engine.domain.metrics import (
+    FIRST_CALL,
+    LATENCY,
+    LATENCY_P90,
+    METRICS,
+    PEAK_MEMORY,
+    SIZE,
+    THROUGHPUT,
+    TIME_PER_OUTPUT_TOKEN,
+    TIME_TO_FIRST_TOKEN,
+    Measurement,
+    Metric,
+)
+from engine.measure.block import Measured
+from engine.measure.bootstrap import Samples, median_interval
+from engine.measure.percentiles import percentile, percentile_interval
+
+_TIMED = (LATENCY, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN)
+
+
+def summarize(rounds: Sequence[Round], measured: Measured, size_bytes: int) -> tuple[Measurement, ...]:
+    """All of a run's measurements, in the order of METRICS.
+
+    `rounds` may come from several blocks; there is at least one sample of latency.
+    """
+    found = [m for metric in _TIMED if (m := _timed(metric, rounds))]
+    latency = next(m for m in found if m.name == LATENCY.name)
+    found += [m for m in (_p90(rounds),) if m]
+    found += [
+        _throughput(latency, measured.items_per_call),
+        _single(FIRST_CALL, measured.opened.first_call),
+        _single(PEAK_MEMORY, measured.peak_memory_bytes),
+        _single(SIZE, size_bytes),
+        *measured.quality,
+    ]
+    order = list(METRICS)
+    return tuple(sorted(found, key=lambda m: order.index(m.name) if m.name in METRICS else len(order)))
+
+
+def _timed(metric: Metric, rounds: Sequence[Round]) -> Measurement | None:
+    """Median of all samples, its interval by resampling rounds, then samples."""
+    samples = _samples(metric, rounds)
+    if not samples:
+        return None
+    pooled = np.concatenate(samples)
+    return Measurement(metric.name, metric.unit, float(np.median(pooled)), median_interval(samples), pooled.size)
+
+
+def _p90(rounds: Sequence[Round]) -> Measurement | None:
+    pooled = np.concatenate(_samples(LATENCY, rounds))
+    value = percentile(pooled, 90)
+    if value is None:
+        return None
+    return Measurement(LATENCY_P90.name, LATENCY_P90.unit, value, percentile_interval(pooled, 90), pooled.size)
+
+
+def _throughput(latency: Measurement, items_per_call: int) -> Measurement:
+    """Items a second of calls one after another, from the latency and its interval."""
+
+    def per_second(ms: float) -> float:
+        return items_per_call * 1e3 / ms
+
+    ci95 = (per_second(latency.ci95[1]), per_second(latency.ci95[0])) if latency.ci95 else None
+    return Measurement(THROUGHPUT.name, THROUGHPUT.unit, per_second(latency.median), ci95, latency.samples)
+
+
+def _single(metric: Metric, value: float) -> Measurement:
+    return Measurement(metric.name, metric.unit, float(value), None, 1)
+
+
+def _samples(metric: Metric, rounds: Sequence[Round]) -> list[Samples]:
+    return [np.asarray(r.samples[metric.name], dtype=np.float64) for r in rounds if r.samples.get(metric.name)]
