@@ -58,8 +58,10 @@ class Badge:
 def page_header(title: str, breadcrumbs: Sequence[Crumb] = (), badges: Sequence[Badge] = ()) -> DeltaGenerator:
     """Breadcrumbs, title and badges; returns the container for the page's actions, at the right.
 
-    Titles, crumbs and badges may be users' words: they are never read as Markdown.
+    Titles, crumbs and badges may be users' words: they are never read as Markdown. The
+    title also names the browser's tab.
     """
+    st.set_page_config(page_title=f"{title} · Speedrail")
     with st.container(key="page_header", gap="xxsmall"):
         if breadcrumbs:
             with st.container(horizontal=True, gap="xxsmall", key="breadcrumbs", vertical_alignment="center"):

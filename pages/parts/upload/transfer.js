@@ -123,7 +123,12 @@ class Transfers {
     this.onChange();
     const answer = await this.#persist(job, () => request("POST", `/api/uploads/${id}/finish`, {
       headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify({ purpose: this.purpose }), signal: job.abort.signal,
-    }), id, headers).catch((error) => { remember(job.key, null); throw error; });
+    }), id, headers).catch((error) => {
+      remember(job.key, null);
+      // the answer to the first try was lost: the server is done with it
+      if (error.problem?.status === 404 && job.retried) return {};
+      throw error;
+    });
     remember(job.key, null);
     return answer;
   }
@@ -163,6 +168,7 @@ class Transfers {
       } catch (error) {
         if (error.name === "AbortError" || error.problem) throw error;
         job.retry = wait;
+        job.retried = true;
         this.onChange();
         await new Promise((done) => setTimeout(done, wait * 1000));
         if (job.abort.signal.aborted) throw new DOMException("cancelled", "AbortError");

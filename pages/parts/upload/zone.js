@@ -77,6 +77,7 @@ function build(root, transfers, data) {
   file.setAttribute("aria-label", data.label);
   root.querySelector(".choose-file").onclick = () => file.click();
   root.querySelector(".choose-folder").onclick = () => folder.click();
+  root.querySelector(".choose-file").classList.toggle("primary", data.primary);
   root.querySelector(".choose-folder").hidden = !data.folders;
   file.onchange = () => { for (const each of file.files) takeFile(transfers, each); file.value = ""; };
   folder.onchange = () => {

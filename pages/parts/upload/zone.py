@@ -29,8 +29,13 @@ def _component() -> Any:
     )
 
 
-def upload_zone(purpose: Purpose, label: str, hint: str, *, accept: str = "", folders: bool = False) -> dict[str, str]:
-    """Draw the zone; what the finish route answered when an upload has just ended, else empty."""
+def upload_zone(
+    purpose: Purpose, label: str, hint: str, *, accept: str = "", folders: bool = False, primary: bool = False
+) -> dict[str, str]:
+    """Draw the zone; what the finish route answered when an upload has just ended, else empty.
+
+    `primary`: its button is the page's filled one. `folders`: whole folders too, as a zip.
+    """
     result = _component()(
         key=f"upload_{purpose}",
         data={
@@ -40,6 +45,7 @@ def upload_zone(purpose: Purpose, label: str, hint: str, *, accept: str = "", fo
             "hint": hint,
             "accept": accept,
             "folders": folders,
+            "primary": primary,
             "slice_bytes": SLICE_BYTES,
         },
         on_finished_change=lambda: None,

@@ -1,0 +1,109 @@
+"""The growing list of recipes, what it will take, and the launch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from engine.domain.artifact import Artifact
+from engine.domain.errors import SpeedrailError
+from engine.domain.knobs import format_value
+from engine.domain.plan import Plan, Stage
+from engine.domain.recipe import Recipe
+from engine.estimate import estimate_seconds
+from engine.host import this_host
+from engine.launch import launch
+from engine.plan import make_plan
+from engine.worker import ensure_worker
+from pages.parts.choosing import Choice
+from pages.parts.format import duration, plain, plural
+from pages.parts.shell import resources, show_problem
+from pages.parts.workload_form import Question
+
+_SHOWN = 40
+_LEFT_OUT = "without"
+
+
+def offer(artifact: Artifact, question: Question, choice: Choice) -> None:
+    """The right-hand side: total, launch button, then each recipe with its plan."""
+    host = this_host()
+    plans = [make_plan(recipe, artifact.card, host) for recipe in choice.recipes]
+    left_out = set(st.query_params.get_all(_LEFT_OUT))
+    wanted = [plan for plan in plans if plan.runs and str(plan.recipe) not in left_out]
+    refused = [plan for plan in plans if not plan.runs]
+    baseline = make_plan(Recipe(), artifact.card, host)
+    seconds = estimate_seconds([baseline, *wanted], artifact.card, question.workload, host)
+    total = len(wanted) + 1
+    with st.container(border=True, gap="small", key="launch_box"):
+        st.markdown(f"**{plural(total, 'run')}, about {duration(seconds)}**")
+        parts = [plural(len(wanted), "recipe"), "the baseline"]
+        if refused:
+            parts.append(f"{len(refused)} refused")
+        st.caption(" + ".join(parts[:2]) + (f"; {parts[2]} and left out" if refused else ""))
+        if st.button(
+            f"Launch {plural(total, 'run')}", type="primary", icon=":material/play_arrow:", key="launch", width="stretch",
+            disabled=not wanted,
+        ):  # fmt: skip
+            _launch(artifact, question, [plan.recipe for plan in wanted])
+    _baseline_row(baseline)
+    for plan in [*(p for p in plans if p.runs), *refused][:_SHOWN]:
+        _row(plan, str(plan.recipe) not in left_out, str(plan.recipe) in choice.suggested)
+    if len(plans) > _SHOWN:
+        st.caption(f"And {len(plans) - _SHOWN} more.")
+
+
+def _launch(artifact: Artifact, question: Question, recipes: Sequence[Recipe]) -> None:
+    found = resources()
+    try:
+        with st.spinner("Starting the worker"):
+            ensure_worker(found.settings)
+        experiment = launch(
+            found.storage, found.queue, artifact, question.workload, recipes,
+            target=question.target, guard_rail=question.guard_rail, dataset=question.dataset,
+            calibration=question.calibration, name=question.name, keep_models=question.keep_models,
+        )  # fmt: skip
+    except SpeedrailError as error:
+        show_problem(error)
+        return
+    st.switch_page("pages/experiment.py", query_params={"id": experiment.id})
+
+
+def _baseline_row(plan: Plan) -> None:
+    with st.container(border=True, gap=None, key="recipe_baseline"):
+        st.checkbox("**baseline**", value=True, disabled=True, key="baseline")
+        st.caption(f"The model as uploaded, fp32 on {plan.runtime}. Always runs: everything is measured against it.")
+
+
+def _row(plan: Plan, included: bool, suggested: bool) -> None:
+    text = str(plan.recipe)
+    state = "refused" if not plan.runs else "runs"
+    with st.container(border=True, gap=None, key=f"recipe_{state}_{abs(hash(text))}"):
+        st.checkbox(
+            f"**{plain(text)}**", value=included and plan.runs, disabled=not plan.runs, key=f"include_{text}_{plan.runs}",
+            on_change=_toggle, args=(text,),
+        )  # fmt: skip
+        for obstacle in plan.refusals:
+            st.markdown(f":orange[{plain(obstacle.reason)}] {plain(obstacle.mend)}")
+        if plan.runs:
+            st.caption(_story(plan))
+
+
+def _toggle(text: str) -> None:
+    left_out = st.query_params.get_all(_LEFT_OUT)
+    st.query_params[_LEFT_OUT] = [t for t in left_out if t != text] if text in left_out else [*left_out, text]
+
+
+def _story(plan: Plan) -> str:
+    """The stages in order, each reason where the order could have been another."""
+    several = len(plan.stages) > 1
+    lines = [
+        f"{number}. {_stage(stage)}{'. ' + plain(stage.reason) if several else ''}"
+        for number, stage in enumerate(plan.stages, 1)
+    ]
+    return "  \n".join([*lines, f"{len(lines) + 1}. Lowered to and run by {plan.runtime}"])
+
+
+def _stage(stage: Stage) -> str:
+    settings = ", ".join(f"{name.replace('_', ' ')} {format_value(value)}" for name, value in stage.config.as_dict().items())
+    return f"{plain(stage.title)}: {plain(settings)}"
