@@ -46,13 +46,18 @@ TOKEN_AGREEMENT = Metric("token_agreement", "Next-token agreement", "ratio", Dir
 AGREEMENT = Metric("agreement", "Agreement", "ratio", Direction.HIGHER, "Share of equal predicted classes")
 ACCURACY = Metric("accuracy", "Accuracy", "ratio", Direction.HIGHER)
 MAX_DEVIATION = Metric("max_deviation", "Max deviation", "abs", Direction.LOWER, "Largest absolute difference to the baseline")
+MEAN_DEVIATION = Metric(
+    "mean_deviation", "Mean relative deviation", "ratio", Direction.LOWER,
+    "Mean absolute difference to the baseline, relative to the mean size of its outputs",
+)
 SPEARMAN = Metric("spearman", "Spearman", "ratio", Direction.HIGHER, "Rank correlation with labelled similarity")
 
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
         LATENCY, LATENCY_P90, FIRST_CALL, THROUGHPUT, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN, PEAK_MEMORY, SIZE,
-        QUALITY, COSINE, PERPLEXITY, TOKEN_AGREEMENT, AGREEMENT, ACCURACY, MAX_DEVIATION, SPEARMAN,
+        QUALITY, COSINE, PERPLEXITY, TOKEN_AGREEMENT, AGREEMENT, ACCURACY, MAX_DEVIATION, MEAN_DEVIATION,
+        SPEARMAN,
     )
 }  # fmt: skip
 

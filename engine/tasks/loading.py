@@ -20,7 +20,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from transformers.initialization import no_init_weights
 from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
 from engine.domain.deployment import Variant
 from engine.domain.errors import StageError
+from engine.tasks.companions import copy_companions
 from engine.tasks.resizing import place_tensor
 from engine.tasks.traceable import Traceable, traceable_for
 
@@ -49,14 +49,6 @@ _AUTO: dict[TaskId, Any] = {
     TaskId.TEXT_CLASSIFIER: transformers.AutoModelForSequenceClassification,
     TaskId.IMAGE_CLASSIFIER: transformers.AutoModelForImageClassification,
 }
-
-_COMPANIONS = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json",
-    "merges.txt", "preprocessor_config.json", "processor_config.json", "generation_config.json", "modules.json",
-    "sentence_bert_config.json", "1_Pooling/config.json", "chat_template.jinja",
-)  # fmt: skip
-"""Files beside the weights that a variant keeps."""
-
 
 def load_module(variant: Variant, card: ModelCard) -> Traceable:
     """The model in fp32, in eval mode, without gradients.
@@ -96,7 +88,7 @@ def save_variant(traceable: Traceable, directory: Path, attributes: Attributes, 
     paths = dict.fromkeys([*earlier, *attributes])
     merged = {path: {**earlier.get(path, {}), **attributes.get(path, {})} for path in paths}
     (directory / VARIANT).write_text(json.dumps({"attributes": merged}, indent=1))
-    _copy_companions(Path(like.directory), directory)
+    copy_companions(Path(like.directory), directory)
     return Variant(str(directory), changed=True)
 
 
@@ -181,13 +173,6 @@ def _set_attributes(model: nn.Module, attributes: Attributes) -> None:
             if callable(present) or isinstance(present, (nn.Module, Tensor)):
                 raise ValueError(f"{path}.{name} is not a plain attribute")
             setattr(module, name, tuple(value) if isinstance(value, list) else value)
-
-
-def _copy_companions(source: Path, target: Path) -> None:
-    for name in _COMPANIONS:
-        if (source / name).is_file() and not (target / name).exists():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, target / name)
 
 
 def gguf_file(directory: Path) -> Path:
