@@ -18,7 +18,7 @@ Report = Callable[[Run, Progress], None]
 """Who is told of progress beside the database: the command line."""
 
 
-class Superseded(Exception):  # noqa: N818 not an error: somebody else does this run now
+class Superseded(Exception):
     """A newer attempt exists; this one must stop writing."""
 
 

@@ -54,6 +54,21 @@ class Settings:
             sandbox_level=environ.get("SPEEDRAIL_SANDBOX_LEVEL") or "partial",
         )
 
+    def as_environment(self) -> dict[str, str]:
+        """What another process needs in its environment to have these same settings."""
+        return {
+            "SPEEDRAIL_HOME": str(self.home),
+            "SPEEDRAIL_DATABASE_URL": self.database_url,
+            "SPEEDRAIL_ARTIFACTS_URL": self.artifacts_url,
+            "SPEEDRAIL_BIND": self.bind,
+            "SPEEDRAIL_PORT": str(self.port),
+            "SPEEDRAIL_OWNER_TOKEN": self.owner_token,
+            "SPEEDRAIL_PUBLIC_URL": self.public_url,
+            "SPEEDRAIL_MODEL_ROOTS": ":".join(map(str, self.model_roots)),
+            "SPEEDRAIL_MAX_UPLOAD_BYTES": str(self.max_upload_bytes),
+            "SPEEDRAIL_SANDBOX_LEVEL": self.sandbox_level,
+        }
+
     @property
     def is_loopback(self) -> bool:
         return self.bind in ("127.0.0.1", "localhost", "::1")

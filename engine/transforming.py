@@ -1,4 +1,4 @@
-"""The transform phase of a run: plan, rewrite and lower in a child, once for equal content.
+"""The transform phase of a run: rewrite and lower in a child of its own, once for equal content.
 
 What a child made is kept in the file store under a key that names everything it
 depends on, so that a resumed experiment, a repeated run and an equal recipe of another
@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +23,7 @@ from engine.host import environment, this_host
 from engine.leash import Leash
 from engine.requests import TransformRequest, TransformResult
 from engine.sandbox import Limits
+from engine.scratch import scratch
 from engine.settings import Settings
 from storage import Storage
 
@@ -47,20 +45,27 @@ class Transformed:
 def transform_key(artifact: Artifact, plan: Plan, experiment: Experiment) -> str:
     """Everything the lowered files depend on, as a key of the file store."""
     workload = experiment.workload
-    facts = {
+    depends = {
         "cache": CACHE_VERSION,
         "artifact": artifact.id,
         "recipe": str(plan.recipe),
         "runtime": str(plan.runtime),
-        "shape": [workload.batch_size, workload.sequence_length, workload.image_size],
-        "calibration": experiment.calibration.id if experiment.calibration else "",
+        "shape": [workload.batch_size, workload.sequence_length, workload.new_tokens, workload.image_size],
+        # a dataset alone is split into scored and calibration parts
+        "data": [ref.id if ref else "" for ref in (experiment.dataset, experiment.calibration)],
         "versions": environment(0, "").versions,
         "cpu_flags": sorted(this_host().cpu_flags),
+        # an experiment that keeps no models deletes its own without asking who else has them
+        "owner": "" if experiment.keep_models else experiment.id,
     }
-    # an experiment that keeps no models must be able to delete its own without asking
-    if not experiment.keep_models:
-        facts["experiment"] = experiment.id
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+
+
+def data_files(experiment: Experiment, storage: Storage) -> tuple[Path | None, Path | None]:
+    """Dataset and calibration files on this machine; None: the built-in probes."""
+    refs = (experiment.dataset, experiment.calibration)
+    dataset, calibration = (storage.datasets.path(ref.id) if ref else None for ref in refs)
+    return dataset, calibration
 
 
 def find_transformed(key: str, storage: Storage) -> Transformed | None:
@@ -82,15 +87,13 @@ def transform(
     log: Path,
     report: Callable[[Progress], None],
 ) -> Transformed:
-    """Carry out a plan in a child of its own and keep what it made.
+    """Carry out a plan in a child and keep what it made.
 
     Raises what the child's problem says (StageError and its kin), ChildError, Cancelled.
     """
-    key = transform_key(artifact, plan, experiment)
-    if found := find_transformed(key, storage):
-        return found
     artifact_dir = storage.files.local_path(artifact.id)
-    calibration = storage.datasets.path(experiment.calibration.id) if experiment.calibration else None
+    dataset, calibration = data_files(experiment, storage)
+    key = transform_key(artifact, plan, experiment)
     with scratch(settings) as output:
         request = TransformRequest(
             artifact_dir=str(artifact_dir),
@@ -101,25 +104,14 @@ def transform(
             output_dir=str(output),
             host=this_host(),
             threads=experiment.workload.threads or this_host().cores,
+            dataset_file=str(dataset or ""),
         )
-        readable = [artifact_dir, *([calibration] if calibration else [])]
+        readable = [artifact_dir, *filter(None, (dataset, calibration))]
         result = _ask(request, readable, output, leash, log, report)
         _keep(result, output, key, storage)
     kept = find_transformed(key, storage)
     assert kept is not None
     return kept
-
-
-@contextmanager
-def scratch(settings: Settings) -> Iterator[Path]:
-    """An empty directory for one child, removed with whatever it wrote."""
-    root = settings.home / "scratch"
-    root.mkdir(parents=True, exist_ok=True)
-    path = Path(tempfile.mkdtemp(dir=root))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _ask(
@@ -139,9 +131,8 @@ def _ask(
         threads=request.threads,
     )
     try:
-        answer = child.ask(
-            {"request": as_data(request)}, timeout=TRANSFORM_SECONDS, report=report, tick=leash.check
-        )
+        message = {"request": as_data(request)}
+        answer = child.ask(message, timeout=TRANSFORM_SECONDS, report=report, tick=leash.check)
         return from_data(TransformResult, answer)
     finally:
         leash.end(child)
@@ -157,6 +148,6 @@ def _keep(result: TransformResult, output: Path, key: str, storage: Storage) -> 
         if not path.resolve().is_relative_to(directory) or not path.is_file():
             raise ChildError(f"The transform did not leave {name}.", detail=str(result.lowered.files))
     size = sum((directory / name).stat().st_size for name in result.lowered.files)
-    lowered = replace(result.lowered, directory="", size_bytes=size)
-    (directory / RESULT_FILE).write_text(encode(replace(result, lowered=lowered)))
+    kept = replace(result, lowered=replace(result.lowered, directory="", size_bytes=size))
+    (directory / RESULT_FILE).write_text(encode(kept))
     storage.files.put_directory(key, directory, move=True)

@@ -14,13 +14,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from engine import execute
 from engine.domain.errors import SpeedrailError
 from engine.host import this_host
+from engine.leash import Stopping
 from engine.lock import FileLock, is_locked
 from engine.queue import (
     APPLICATION,
@@ -31,9 +32,11 @@ from engine.queue import (
     RUN_INTAKE,
     Queue,
 )
+from engine.scratch import sweep
 from engine.settings import Settings
 from storage import Storage, open_storage
 
+TICK_SECONDS = 1.0
 BEAT_SECONDS = 3.0
 STALE_AFTER = timedelta(seconds=60)
 """A host that was silent so long is taken for dead and its work is delivered anew."""
@@ -85,11 +88,12 @@ def serve(settings: Settings) -> int:
     stop = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
+    sweep(settings)
     worker = _Worker(settings, open_storage(settings))
     worker.start()
     log.info("worker %s serves %s", worker.id, settings.home)
-    while not stop.wait(BEAT_SECONDS):
-        worker.beat()
+    while not stop.wait(TICK_SECONDS):
+        worker.tick()
     log.info("stopping: children end, unfinished work stays queued")
     execute.stop_all()
     # no orderly end: DBOS would record running workflows as failed instead of resuming them
@@ -104,7 +108,8 @@ class _Worker:
         self._settings = settings
         self._storage = storage
         self._queue = Queue(settings)
-        self._doing: dict[str, str] = {}
+        self._doing: set[str] = set()
+        self._beaten = 0.0
 
     def start(self) -> None:
         from dbos import DBOS, DBOSPortableJSONSerializer
@@ -120,53 +125,64 @@ class _Worker:
                 "enable_otlp": False,
             }
         )
-        DBOS.workflow(name=RUN_EXPERIMENT, max_recovery_attempts=None)(self._run_experiment)
-        DBOS.workflow(name=RUN_INTAKE, max_recovery_attempts=None)(self._run_intake)
+        self._register(RUN_EXPERIMENT, execute.run_experiment)
+        self._register(RUN_INTAKE, execute.run_intake)
         DBOS.launch()
         for queue in (EXPERIMENTS, INTAKES):
             DBOS.register_queue(
                 queue, worker_concurrency=1, polling_interval_sec=0.5, on_conflict="always_update"
             )
-        self.beat()
+        self.tick()
 
-    def beat(self) -> None:
-        """Say that this host lives and what it does; deliver what nobody will."""
-        doing = "; ".join(self._doing.values())
-        self._storage.hosts.beat(this_host().name, self.id, this_host(), doing)
-        self._reconcile()
-        self._recover_stale_hosts()
+    def tick(self) -> None:
+        """Every second: end what was cancelled while it waited; now and then the rest."""
+        try:
+            unfinished = self._storage.experiments.unfinished()
+            for experiment_id in unfinished:
+                execute.end_cancelled(experiment_id, self._storage, self._settings)
+            if time.monotonic() - self._beaten >= BEAT_SECONDS:
+                self._beaten = time.monotonic()
+                self._storage.hosts.beat(this_host().name, self.id, this_host(), "; ".join(tuple(self._doing)))
+                self._reconcile(unfinished)
+                self._recover_stale_hosts()
+        except SpeedrailError:
+            # a full disk or a busy database passes; the worker must still be there then
+            log.exception("tick")
 
-    def _run_experiment(self, experiment_id: str) -> None:
-        self._work(
-            f"experiment {experiment_id}",
-            lambda: execute.run_experiment(experiment_id, self._storage, self._settings),
-        )
+    def _register(self, name: str, do: Callable[[str, Storage, Settings], object]) -> None:
+        from dbos import DBOS
 
-    def _run_intake(self, intake_id: str) -> None:
-        self._work(f"intake {intake_id}", lambda: execute.run_intake(intake_id, self._storage, self._settings))
+        def workflow(item_id: str) -> None:
+            self._work(f"{name} {item_id}", lambda: do(item_id, self._storage, self._settings))
+
+        # our own count of attempts says when to give up
+        DBOS.workflow(name=name, max_recovery_attempts=None)(workflow)
 
     def _work(self, what: str, do: Callable[[], object]) -> None:
         log.info("begins %s", what)
-        self._doing[what] = what
+        self._doing.add(what)
         try:
             do()
         except SpeedrailError as error:
             # recorded with the run or intake already; the queue has nothing to add
             log.warning("%s: %s", what, error)
-        except execute.Stopping:
+        except Stopping:
             threading.Event().wait()
         finally:
-            del self._doing[what]
+            self._doing.discard(what)
         log.info("ended %s", what)
 
-    def _reconcile(self) -> None:
-        for experiment_id in self._storage.experiments.unfinished():
-            driven = is_locked(execute.experiment_lock(self._settings, experiment_id))
-            if not driven and not self._queue.is_active(experiment_id):
+    def _reconcile(self, unfinished: Sequence[str]) -> None:
+        """Enqueue what was committed by somebody who died before he enqueued it."""
+        intakes = self._storage.intakes.unfinished()
+        active = self._queue.active() if unfinished or intakes else frozenset()
+        for experiment_id in unfinished:
+            if experiment_id not in active and not is_locked(execute.experiment_lock(self._settings, experiment_id)):
                 log.info("enqueues experiment %s, which nobody had", experiment_id)
                 self._queue.enqueue_experiment(experiment_id)
-        for intake_id in self._storage.intakes.unfinished():
-            if not self._queue.is_active(intake_id):
+        for intake_id in intakes:
+            if intake_id not in active:
+                log.info("enqueues intake %s, which nobody had", intake_id)
                 self._queue.enqueue_intake(intake_id)
 
     def _recover_stale_hosts(self) -> None:

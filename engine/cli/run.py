@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
-import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +23,7 @@ from engine.execute import run_experiment
 from engine.grammar import parse_recipe
 from engine.launch import launch
 from engine.lock import HostLock
+from engine.scratch import scratch
 from engine.settings import Settings
 from storage import Storage, open_storage
 
@@ -45,7 +45,8 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
             dataset=_dataset(options.dataset, storage, place), calibration=_dataset(options.calibration, storage, place),
             extra={"launched_by": "command line"},
         )  # fmt: skip
-        run_experiment(experiment.id, storage, place, _tell, host=host, wait=say_who_holds())
+        while not run_experiment(experiment.id, storage, place, _tell, host=host, wait=say_who_holds()):
+            time.sleep(1)  # a worker found the experiment first
         runs = storage.runs.of_experiment(experiment.id)
         _show(as_json_data(experiment, artifact, runs), table(experiment, runs), options.json)
     return 0 if all(r.status in FINE for r in runs) else 1
@@ -57,15 +58,10 @@ def _place(settings: Settings, save: bool) -> Iterator[Settings]:
     if save:
         yield settings
         return
-    root = settings.home / "scratch"
-    root.mkdir(parents=True, exist_ok=True)
-    home = Path(tempfile.mkdtemp(prefix="run-", dir=root))
-    try:
+    with scratch(settings) as home:
         yield replace(
             settings, home=home, database_url=f"sqlite:///{home / 'speedrail.db'}", artifacts_url=f"file://{home / 'store'}"
         )
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def _artifact(model: str, storage: Storage, place: Settings, settings: Settings, host: HostLock) -> Artifact:

@@ -72,7 +72,7 @@ def test_baseline_comes_first_and_equal_recipes_make_one_run(storage: Storage, q
     ]
     assert [run.runtime for run in runs] == ["eager", "openvino", "openvino"]
     assert {run.status for run in runs} == {RunStatus.QUEUED}
-    assert queue.is_active(experiment.id)
+    assert experiment.id in queue.active()
     assert storage.experiments.get(experiment.id) == experiment
     assert experiment.guard_rail == 0.98
 
@@ -87,7 +87,7 @@ def test_what_cannot_run_is_stored_as_refused_with_its_reason(storage: Storage, 
 
 def test_without_a_queue_nothing_is_enqueued(storage: Storage, queue: Queue, artifact: Artifact) -> None:
     experiment = launch(storage, None, artifact, Workload(), [])
-    assert not queue.is_active(experiment.id)
+    assert experiment.id not in queue.active()
     assert storage.experiments.unfinished() == [experiment.id]
 
 
@@ -101,7 +101,7 @@ def test_added_recipes_leave_out_those_that_are_there(storage: Storage, queue: Q
     added = add_recipes(storage, queue, experiment.id, recipes("", "@openvino", "@onnxruntime", "@onnxruntime"))
     assert [run.recipe for run in added] == ["@onnxruntime"]
     assert [r.recipe for r in storage.runs.of_experiment(experiment.id)] == ["", "@openvino", "@onnxruntime"]
-    assert queue.is_active(experiment.id)
+    assert experiment.id in queue.active()
     assert add_recipes(storage, queue, experiment.id, recipes("@openvino")) == []
 
 
@@ -115,7 +115,7 @@ def test_a_failed_run_is_queued_again_with_the_baseline_it_needs(
     repeat(storage, queue, failed.id)
     assert storage.runs.get(failed.id).status is RunStatus.QUEUED
     assert storage.runs.get(baseline.id).status is RunStatus.QUEUED
-    assert queue.is_active(experiment.id)
+    assert experiment.id in queue.active()
 
 
 def test_a_succeeded_run_cannot_be_repeated(storage: Storage, queue: Queue, artifact: Artifact) -> None:
