@@ -138,4 +138,4 @@ def _figures(session: Session, keys: Sequence[int]) -> tuple[dict[int, int], dic
         .where(of_these, RunRow.acceptable, RunRow.speedup.is_not(None))
         .group_by(RunRow.artifact_key)
     )
-    return dict(session.execute(counted).tuples().all()), dict(session.execute(best).tuples().all())  # type: ignore[arg-type]
+    return dict(session.execute(counted).all()), dict(session.execute(best).all())  # type: ignore[arg-type]

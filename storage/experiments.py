@@ -210,4 +210,4 @@ def _figures(session: Session, keys: Sequence[int]) -> tuple[dict[int, dict[RunS
         .where(of_these, RunRow.acceptable, RunRow.speedup.is_not(None))
         .group_by(RunRow.experiment_key)
     )
-    return counts, dict(session.execute(best).tuples().all())  # type: ignore[arg-type]
+    return counts, dict(session.execute(best).all())  # type: ignore[arg-type]

@@ -120,7 +120,7 @@ def _summaries(session: Session, keys: list[int]) -> tuple[RunSummary, ...]:
         .join(RunRow.artifact)
         .join(RunRow.experiment)
         .where(RunRow.key.in_(keys))
-    ).tuples()
+    )
     by_key = {row[0].key: row for row in rows}
     return tuple(_summary(*by_key[key], tuple(tags.get(key, ()))) for key in keys)
 

@@ -87,7 +87,7 @@ class Runs(Results):
                 chosen = select(RunRow.lowered_id, RunRow.lowered_bytes).where(
                     RunRow.key.in_(some), RunRow.lowered_id != ""
                 )
-                held.update(session.execute(chosen).tuples().all())
+                held.update(session.execute(chosen).all())
         return sum(held.values())
 
     def tags(self) -> list[str]:
@@ -121,7 +121,7 @@ def _refuse_widows(session: Session, keys: Sequence[int]) -> None:
     for some in chunked(keys):
         baselines = session.execute(
             select(RunRow.id, RunRow.experiment_key).where(RunRow.key.in_(some), RunRow.recipe == "")
-        ).tuples()
+        )
         for run_id, experiment_key in baselines.all():
             siblings = set(session.scalars(select(RunRow.key).where(RunRow.experiment_key == experiment_key)))
             if siblings - leaving:

@@ -127,18 +127,22 @@ class Comparison:
 
 def compare_runs(experiment: Experiment, artifact: Artifact, runs: list[Run]) -> Comparison:
     """Rows ordered: acceptable first, then by speedup; what has no result last."""
-    recommendation = recommend(experiment, runs)
+    recommendation = recommend(experiment, runs, lambda run: recipe_words(run.recipe, run.runtime))
     front = front_of(experiment, runs)
     rows = [
         Row(
             run, recipe_words(run.recipe, run.runtime),
-            acceptable=(run.value("quality") or 0.0) >= experiment.guard_rail,
-            on_front=run.id in front, is_pick=run.id == recommendation.run_id,
+            acceptable=_acceptable(run, experiment),
+            on_front=run.id in front and _acceptable(run, experiment), is_pick=run.id == recommendation.run_id,
         )
         for run in runs
     ]  # fmt: skip
     rows.sort(key=lambda r: (r.run.status is not RunStatus.SUCCEEDED, not r.acceptable, -(r.speedup or 0.0)))
     return Comparison(experiment, artifact, tuple(rows), recommendation)
+
+
+def _acceptable(run: Run, experiment: Experiment) -> bool:
+    return (run.value("quality") or 0.0) >= experiment.guard_rail
 
 
 def load_comparison(storage: Storage, experiment_id: str) -> Comparison:

@@ -71,7 +71,8 @@ def _difference(title: str, shown: Row, base: Row | None, metric: str, words: ob
     before = base.run.value(metric) if base else None
     delta = None
     if value is not None and before is not None:
-        delta = ("+" if value > before else "−") + spell(abs(value - before))
+        # an ASCII minus, by which st.metric tells the direction
+        delta = ("+" if value > before else "-") + spell(abs(value - before))
     st.metric(
         title, spell(value), delta=delta, delta_color="inverse", border=True,
         delta_description=f"from {spell(before)}" if before is not None else None,
