@@ -88,7 +88,7 @@ def test_a_run_shows_its_stages_and_takes_a_name(storage: Storage, experiment: E
 
 
 def test_history_finds_sorts_and_says_when_there_is_nothing(storage: Storage, experiment: Experiment) -> None:
-    app = open_page("history", text="int8", sort="speedup")
+    app = open_page("history", text="int8", sort="Speedup")
     (table,) = (d.value for d in app.dataframe)
     assert list(table["Speedup"].dropna()) == sorted(table["Speedup"].dropna(), reverse=True)
     assert len(table) == 4
