@@ -30,6 +30,7 @@ from engine.plan import make_plan
 from engine.requests import AnswersResult, OpenRequest, OpenResult, RoundResult, TransformRequest, TransformResult
 from engine.runtimes.registry import runtime_of
 from engine.tasks.base import gather
+from engine.tasks.companions import copy_companions
 from engine.tasks.registry import task_of
 
 Report = Callable[[Progress], None]
@@ -53,6 +54,7 @@ def transform(request: TransformRequest, report: Report) -> TransformResult:
     context = _context(request, plan, len(plan.stages), str(plan.runtime), calibration, report)
     with _working(str(plan.runtime)) as elapsed:
         lowered = runtime_of(plan.runtime).lower(deployment, context)
+    copy_companions(Path(deployment.variant.directory), Path(lowered.directory))
     lowering = replace(lowered.facts, seconds=elapsed())
     return TransformResult((*facts, lowering), replace(lowered, facts=lowering))
 
@@ -69,7 +71,7 @@ class MeasureSession:
             request.lowered, request.card, request.workload, request.threads
         )
         open_seconds = time.perf_counter() - began
-        batch = self._task.timed_batch(request.card, Path(request.artifact_dir), request.workload, self._items)
+        batch = self._task.timed_batch(request.card, Path(request.lowered.directory), request.workload, self._items)
         self._call = _call(self._executor, request, batch)
         first, *warmup = time_calls(self._call, request.workload.warmup_calls + 1)
         self.opened = OpenResult(open_seconds, first["latency"], tuple(w["latency"] for w in warmup))
@@ -85,13 +87,13 @@ class MeasureSession:
         Raises StageError when they hold numbers that are not finite.
         """
         request = self._request
-        batches = self._task.batches(request.card, Path(request.artifact_dir), request.workload, self._items)
+        batches = self._task.batches(request.card, Path(request.lowered.directory), request.workload, self._items)
         answers = gather([self._task.answer(self._executor.infer(batch), batch) for batch in batches])
         _demand_finite(answers)
         path = Path(request.scratch_dir) / "answers.npz"
         np.savez(path, **answers)  # type: ignore[arg-type]
         reference = _load(Path(reference_file)) if reference_file else answers
-        labels = self._task.labels(request.card, Path(request.artifact_dir), self._items)
+        labels = self._task.labels(request.card, Path(request.lowered.directory), self._items)
         return AnswersResult(str(path), tuple(self._task.score(reference, answers, labels)))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from engine.domain.metrics import Measurement, Metric
 from engine.domain.ports import Array
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 _CHUNK = 2**22
 """Resampled counts held at a time (items × resamples)."""
 

@@ -37,6 +37,10 @@ from engine.tasks.companions import copy_companions
 from engine.tasks.resizing import place_tensor
 from engine.tasks.traceable import Traceable, traceable_for
 
+# a missing weight is an error of ours, not a report on standard error
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
 Attributes = Mapping[str, Mapping[str, Any]]
 """Module path to attribute name to value (number, flag, text or a list of them)."""
 
