@@ -12,46 +12,21 @@ from typing import Any
 from engine.domain.artifact import TaskId
 from engine.domain.errors import IntakeError
 
-TEXT_ENCODERS = frozenset(
-    ["albert", "bert", "camembert", "distilbert", "electra", "ernie", "modernbert", "mpnet", "roberta", "xlm-roberta"]
-)
-CAUSAL_LMS = frozenset(
-    [
-        "gemma",
-        "gemma2",
-        "gpt2",
-        "gpt_neo",
-        "gpt_neox",
-        "llama",
-        "mistral",
-        "olmo2",
-        "opt",
-        "phi",
-        "phi3",
-        "qwen2",
-        "qwen3",
-        "smollm3",
-        "stablelm",
-        "starcoder2",
-    ]
-)
-IMAGE_CLASSIFIERS = frozenset(
-    [
-        "beit",
-        "convnext",
-        "convnextv2",
-        "deit",
-        "dinov2",
-        "efficientnet",
-        "mobilenet_v1",
-        "mobilenet_v2",
-        "mobilevit",
-        "regnet",
-        "resnet",
-        "swin",
-        "vit",
-    ]
-)
+TEXT_ENCODERS = frozenset({
+    "albert", "bert", "camembert", "convbert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "gte",
+    "mobilebert", "modernbert", "mpnet", "nomic_bert", "roberta", "roformer", "xlm-roberta",
+})  # fmt: skip
+CAUSAL_LMS = frozenset({
+    "bloom", "cohere", "exaone4", "falcon", "gemma", "gemma2", "gemma3_text", "glm", "gpt2", "gpt_bigcode", "gpt_neo",
+    "gpt_neox", "gptj", "granite", "helium", "llama", "ministral", "mistral", "nemotron", "olmo", "olmo2", "opt", "phi",
+    "phi3", "qwen2", "qwen3", "smollm3", "stablelm", "starcoder2",
+})  # fmt: skip
+IMAGE_CLASSIFIERS = frozenset({
+    "beit", "bit", "convnext", "convnextv2", "deit", "dinov2", "efficientnet", "mobilenet_v1", "mobilenet_v2", "mobilevit",
+    "regnet", "resnet", "swin", "swinv2", "vit",
+})  # fmt: skip
+FIXED_IMAGE = frozenset({"beit", "deit", "dinov2", "mobilevit", "swin", "swinv2", "vit"})
+"""Image classifiers whose positions are laid out for one image size."""
 _SUFFIXES = {
     "ForCausalLM": TaskId.CAUSAL_LM,
     "LMHeadModel": TaskId.CAUSAL_LM,

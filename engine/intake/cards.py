@@ -20,7 +20,7 @@ def sizes_of(config: Any, task: TaskId) -> dict[str, int]:
     sizes = {
         "hidden_size": hidden,
         "intermediate_size": _number(config, "intermediate_size", "hidden_dim", "ffn_dim", "n_inner"),
-        "num_layers": _number(config, "num_hidden_layers", "num_layers") or sum(getattr(config, "depths", None) or ()),
+        "num_layers": _number(config, "num_hidden_layers", "num_layers") or _depth(config),
         "num_heads": heads,
         "num_kv_heads": _number(config, "num_key_value_heads") or heads,
         "head_dim": _number(config, "head_dim") or (hidden // heads if heads else 0),
@@ -32,7 +32,7 @@ def sizes_of(config: Any, task: TaskId) -> dict[str, int]:
     }
     if task.takes_text:
         positions = _number(config, "max_position_embeddings")
-        shift = (config.pad_token_id or 0) + 1 if config.model_type in _PAD_SHIFTED else 0
+        shift = _number(config, "pad_token_id") + 1 if getattr(config, "model_type", "") in _PAD_SHIFTED else 0
         sizes |= {"vocab_size": _number(config, "vocab_size"), "max_positions": max(positions - shift, 0)}
     if task is TaskId.IMAGE_CLASSIFIER:
         sizes |= {"image_size": _number(config, "image_size"), "num_channels": _number(config, "num_channels") or 3}
@@ -78,6 +78,7 @@ def signature(
 
 
 def _number(config: Any, *names: str) -> int:
+    """The first of these that is a positive number; of a list the last entry."""
     for name in names:
         found = getattr(config, name, None)
         if isinstance(found, (list, tuple)) and found:
@@ -85,3 +86,8 @@ def _number(config: Any, *names: str) -> int:
         if isinstance(found, int) and found > 0:
             return int(found)
     return 0
+
+
+def _depth(config: Any) -> int:
+    depths = getattr(config, "depths", None)
+    return sum(d for d in depths if isinstance(d, int)) if isinstance(depths, (list, tuple)) else 0

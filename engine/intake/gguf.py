@@ -14,8 +14,10 @@ from engine.intake.cards import signature, sizes_of
 from engine.intake.hostile import reading
 
 _AGAIN = "Download and upload it again; a download that broke off is the usual cause."
-_SUPPORTED = ("gemma2", "gpt2", "llama", "mistral", "phi3", "qwen2", "qwen3", "stablelm", "starcoder2")
-"""Those of CAUSAL_LMS that transformers can dequantize."""
+SUPPORTED = (
+    "falcon", "gemma2", "gemma3", "gpt2", "llama", "nemotron", "phi3", "qwen2", "qwen3", "stablelm", "starcoder2",
+)  # fmt: skip
+"""Those that transformers can dequantize and the tests have tried."""
 
 
 def inspect(file: Path) -> ModelCard:
@@ -25,10 +27,10 @@ def inspect(file: Path) -> ModelCard:
         architecture = _text(reader, "general.architecture")
         _refuse_parts(reader)
         tensors = _tensors(reader, file)
-    if architecture not in _SUPPORTED:
+    if architecture not in SUPPORTED:
         raise IntakeError(
             f"The GGUF architecture {architecture or '(none)'} is not supported.",
-            mend=f"Supported are {', '.join(_SUPPORTED)}. Upload the original Hugging Face folder of other models.",
+            mend=f"Supported are {', '.join(SUPPORTED)}. Upload the original Hugging Face folder of other models.",
             where=file.name,
         )
     elements = sum(int(t.n_elements) for t in tensors)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
 from engine.domain.errors import IntakeError
-from engine.intake.architectures import architecture_of
+from engine.intake.architectures import FIXED_IMAGE, architecture_of
 from engine.intake.cards import image_size_of, signature, sizes_of
-from engine.intake.hostile import reading
+from engine.intake.config import CONFIG, read_json
 from engine.intake.safetensors import dtype_of, read_headers
 from engine.intake.tokenizer import read_tokenizer
-
-CONFIG = "config.json"
-_MAX_CONFIG = 10 * 2**20
 
 
 def inspect(home: Path) -> ModelCard:
@@ -35,24 +31,12 @@ def inspect(home: Path) -> ModelCard:
     sizes = sizes_of(skeleton.config, task)
     if task is TaskId.IMAGE_CLASSIFIER:
         sizes["image_size"] = sizes["image_size"] or image_size_of(home)
-    inputs, outputs = signature(task, sizes, fixed_image=bool(getattr(skeleton.config, "patch_size", 0)))
+    inputs, outputs = signature(task, sizes, fixed_image=skeleton.config.model_type in FIXED_IMAGE)
     return ModelCard(
         ArtifactFormat.HUGGINGFACE, task, architecture, skeleton.parameters, dtype_of(tensors), inputs, outputs,
         operators=skeleton.operators, has_tokenizer=vocabulary > 0,
         notes=_notes(task, vocabulary, sizes, skeleton.unused), **sizes,
     )  # fmt: skip
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object. Raises IntakeError."""
-    mend = "Save the model again with save_pretrained and upload the new files."
-    if file.stat().st_size > _MAX_CONFIG:
-        raise IntakeError("The file is too large for what it should be.", mend=mend, where=file.name)
-    with reading("The file is not valid JSON.", mend=mend, where=file.name):
-        data = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(data, dict):
-        raise IntakeError("The file is not a JSON object.", mend=mend, where=file.name)
-    return data
 
 
 def _refuse_code(data: Any, where: str) -> None:

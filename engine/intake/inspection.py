@@ -11,9 +11,10 @@ from engine.domain.artifact import ModelCard
 from engine.domain.errors import IntakeError
 from engine.domain.experiment import Progress
 from engine.intake import gguf, huggingface, onnx
+from engine.intake.config import CONFIG
 from engine.intake.hostile import reading
 from engine.intake.members import UnpackLimits
-from engine.intake.select import CONFIG, arrange
+from engine.intake.select import arrange
 from engine.intake.sniff import TAKEN
 from engine.intake.unpack import unpack
 from engine.requests import InspectRequest, InspectResult

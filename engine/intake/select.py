@@ -18,11 +18,11 @@ from pathlib import Path
 
 from engine.domain.artifact import ArtifactFormat
 from engine.domain.errors import IntakeError
-from engine.intake.onnx import external_files
+from engine.intake.config import CONFIG
+from engine.intake.onnx_graph import external_files, load
 from engine.intake.safetensors import INDEX, WEIGHTS, shards_of
 from engine.intake.sniff import CONVERT, PICKLE, TAKEN, Kind, kind_of, refuse_unusable
 
-CONFIG = "config.json"
 _COMPANION = re.compile(
     r"^(\d+_\w+/config\.json"  # sentence-transformers' modules
     r"|[^/]+\.(json|txt|model|spm|bpe|vocab|jinja)"
@@ -95,7 +95,7 @@ def _huggingface(home: Path) -> Selection:
 
 def _onnx(model: Path, folder: Path) -> Selection:
     refuse_unusable(model, kind_of(model), model.name)
-    data = {name: model.parent / name for name in external_files(model)}
+    data = {name: model.parent / name for name in external_files(load(model), model.parent)}
     companions = _companions(model.parent) or _companions(folder)
     return Selection(ArtifactFormat.ONNX, {**companions, **data, "model.onnx": model})
 

@@ -71,7 +71,7 @@ def model_class(config: Any, task: TaskId) -> Any:
 def fit(config: Any, task: TaskId, tensors: Mapping[str, TensorHeader]) -> Skeleton:
     """Let transformers match the tensors' names and shapes with the model's. Raises IntakeError when they do not fit."""
     kind = model_class(config, task)
-    stand_ins = {name: torch.zeros(1).expand(t.shape or ()) for name, t in tensors.items()}
+    stand_ins = {name: torch.zeros(()).expand(t.shape) for name, t in tensors.items()}
     with reading(
         "config.json describes no model that can be built.",
         mend="Check its sizes against the original.",
