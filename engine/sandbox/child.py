@@ -14,14 +14,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from engine.domain.codec import from_data
-from engine.domain.errors import ChildError, Problem
+from engine.domain.errors import ChildError, InvalidInput, Problem
 from engine.domain.experiment import Progress
 from engine.sandbox import tree
 from engine.sandbox.limits import Limits
 from engine.sandbox.watchdog import Watchdog
+
+T = TypeVar("T")
 
 MESSAGE_BYTES = 16 * 2**20
 _LOG_TAIL = 4000
@@ -118,11 +120,11 @@ class Child:
                 raise
             answer = self.poll(min(_TICK_SECONDS, left)) or {}
             if "problem" in answer:
-                raise from_data(Problem, answer["problem"]).as_error()
+                raise self._decode(Problem, answer["problem"]).as_error()
             if "result" in answer:
                 return answer["result"]
             if "progress" in answer:
-                report(from_data(Progress, answer["progress"]))
+                report(self._decode(Progress, answer["progress"]))
             elif answer:
                 raise self._broken(f"a message with {sorted(answer)[:3]}")
         raise self._silent(timeout)
@@ -178,6 +180,12 @@ class Child:
         if not isinstance(message, dict):
             raise self._broken("a message that is not an object")
         return message
+
+    def _decode(self, kind: type[T], data: Any) -> T:
+        try:
+            return from_data(kind, data)
+        except InvalidInput:
+            raise self._broken(f"what is no {kind.__name__}") from None
 
     def _silent(self, seconds: float) -> ChildError:
         self.kill()

@@ -34,20 +34,22 @@ def start_child(
     log: Path,
     threads: int,
     least_level: str = "none",
+    module: str = "engine.child",
 ) -> Child:
     """A fresh child that has entered its sandbox and waits for a request.
 
     kind: see engine.child. Paths are files or folders that exist; home and temporary files
     are a folder of its own, gone when it ends. Output is appended to `log`. threads: 0
     takes all cores. The child lives at most as long as this process. Raises ChildError
-    when it does not start or is isolated less than `least_level`.
+    when it does not start or is isolated less than `least_level`. module: what is run; it
+    must enter the sandbox as engine.child does.
     """
     scratch = Path(tempfile.mkdtemp(prefix="speedrail-child-"))
     ours, its = socket.socketpair()
     log.parent.mkdir(parents=True, exist_ok=True)
     with its, log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-X", "faulthandler", "-m", "engine.child", kind, str(its.fileno())],
+            [sys.executable, "-P", "-s", "-X", "faulthandler", "-m", module, kind, str(its.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
