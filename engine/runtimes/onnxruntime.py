@@ -1,0 +1,60 @@
+"""onnxruntime: ONNX graphs on its CPU kernels, quantized by its own quantizers."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from engine.domain.artifact import ModelCard, TaskId
+from engine.domain.deployment import Deployment, Lowered
+from engine.domain.experiment import Progress, StageFacts
+from engine.domain.ports import Context, Executor
+from engine.domain.recipe import RuntimeId
+from engine.domain.workload import Workload
+from engine.host import usable_cores
+from engine.runtimes.ort.executors import LmExecutor, TensorExecutor, open_session
+from engine.runtimes.ort.facts import census_of, integer_operators
+from engine.runtimes.ort.graph import MODEL, write_graph
+from engine.runtimes.ort.quantize import quantize
+from engine.runtimes.proof import demand
+
+
+class OnnxRuntime:
+    """One `model.onnx` (and its `.data` beyond 2 GB)."""
+
+    id = RuntimeId.ONNXRUNTIME
+
+    def lower(self, deployment: Deployment, context: Context) -> Lowered:
+        """Export, quantize, and prove it from the file.
+
+        Raises StageError when the model does not export or the format has no kernels,
+        NothingChanged when the produced file lacks the format.
+        """
+        begun = time.perf_counter()
+        context.report(Progress("Exporting to ONNX", 0.0))
+        formats = deployment.formats
+        file = context.scratch / MODEL
+        if formats.is_plain:
+            write_graph(deployment, context.scratch)
+        else:
+            source = write_graph(deployment, context.scratch / "fp32")
+            context.report(Progress("Quantizing the ONNX graph", 0.5))
+            quantize(source, file, deployment, context)
+            for part in source.parent.iterdir():
+                part.unlink()
+            source.parent.rmdir()
+        census = census_of(file)
+        demand(formats, census, integer_operators(file, formats), "onnxruntime")
+        files = tuple(sorted(p.name for p in context.scratch.iterdir()))
+        return Lowered(
+            runtime=self.id, directory=str(context.scratch), files=files,
+            size_bytes=sum((context.scratch / name).stat().st_size for name in files), settings={},
+            facts=StageFacts("onnxruntime", time.perf_counter() - begun, census.facts()),
+        )  # fmt: skip
+
+    def open(self, lowered: Lowered, card: ModelCard, workload: Workload, threads: int) -> Executor:
+        """A session; raises StageError when the file does not open."""
+        session = open_session(Path(lowered.directory) / MODEL, threads or usable_cores())
+        if card.task is TaskId.CAUSAL_LM:
+            return LmExecutor(session)
+        return TensorExecutor(session, [o.name for o in session.get_outputs()])

@@ -1,0 +1,125 @@
+"""onnxruntime's own quantizers, set up so that they are right on the processor at hand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from engine.domain.artifact import TaskId
+from engine.domain.deployment import Deployment, NumberFormat, QuantizationMode
+from engine.domain.errors import StageError
+from engine.domain.ports import Array, Batch, Context
+from engine.host import this_host
+from engine.runtimes.ort.graph import load, save
+from engine.runtimes.ort.smooth import smooth
+
+INT8_BLOCK = 32
+INT4_BLOCK = 32
+CALIBRATION_BATCHES = 64
+_COMPUTE_FLOAT = 1
+_COMPUTE_INT8 = 4
+_WEIGHTED = ["MatMul", "Gemm"]
+
+# importing matmul_nbits_quantizer sets the root logger to INFO, and then it narrates every node
+logging.getLogger().setLevel(logging.WARNING)
+logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
+
+
+def quantize(source: Path, target: Path, deployment: Deployment, context: Context) -> None:
+    """Write the graph of `source` in the deployment's formats to `target`.
+
+    Raises StageError for formats that onnxruntime has no kernels for.
+    """
+    formats = deployment.formats
+    if formats.weights is NumberFormat.BF16:
+        raise StageError(
+            "onnxruntime has no bf16 kernels for processors.", mend="Choose @openvino or @inductor for bf16, or int8 here."
+        )
+    if deployment.card.task is TaskId.CAUSAL_LM:
+        _blockwise(source, target, deployment)
+    elif formats.weights is NumberFormat.INT4 or formats.mode is QuantizationMode.WEIGHT_ONLY:
+        raise StageError(
+            f"onnxruntime has no weight-only {formats.weights} here but for causal LMs.",
+            mend="Choose format=int8 with mode=dynamic or mode=static.",
+        )
+    else:
+        _MODES[formats.mode](source, target, deployment, context)
+
+
+def _blockwise(source: Path, target: Path, deployment: Deployment) -> None:
+    """Integer weights with a scale for each block (MatMulNBits).
+
+    DYNAMIC also quantizes activations to int8 block by block while running, which keeps a
+    causal LM's perplexity where one scale for a whole tensor loses it.
+    """
+    formats = deployment.formats
+    bits = 4 if formats.weights is NumberFormat.INT4 else 8
+    level = _COMPUTE_INT8 if formats.mode is QuantizationMode.DYNAMIC else _COMPUTE_FLOAT
+    quantizer = MatMulNBitsQuantizer(
+        load(source), bits=bits, block_size=formats.group_size or (INT4_BLOCK if bits == 4 else INT8_BLOCK),
+        is_symmetric=bits == 8, accuracy_level=level, quant_format=QuantFormat.QOperator,
+    )  # fmt: skip
+    quantizer.process()
+    save(quantizer.model.model, target)
+
+
+def _dynamic(source: Path, target: Path, deployment: Deployment, context: Context) -> None:
+    """Weights a scale a channel, activations a scale a call; outliers first moved into the weights."""
+    model = load(source)
+    smooth(model, context.calibration)
+    save(model, source)
+    quantize_dynamic(
+        source, target, op_types_to_quantize=_WEIGHTED, per_channel=True, weight_type=QuantType.QInt8,
+        reduce_range=_saturates(), use_external_data_format=_is_split(source), extra_options={"DefaultTensorType": 1},
+    )  # fmt: skip
+
+
+def _static(source: Path, target: Path, deployment: Deployment, context: Context) -> None:
+    """Scales from calibration, written as QuantizeLinear/DequantizeLinear pairs."""
+    prepared = source.with_name("prepared.onnx")
+    quant_pre_process(source, prepared, skip_symbolic_shape=True, save_as_external_data=_is_split(source))
+    text = deployment.card.task.takes_text
+    quantize_static(
+        prepared, target, _Reader(context.calibration, [s.name for s in deployment.card.inputs]),
+        quant_format=QuantFormat.QDQ, op_types_to_quantize=_WEIGHTED if text else None, per_channel=True,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=_saturates(),
+        calibrate_method=CalibrationMethod.MinMax, use_external_data_format=_is_split(source),
+    )  # fmt: skip
+    prepared.unlink()
+
+
+def _saturates() -> bool:
+    """AVX2 without VNNI adds pairs of u8×s8 products in 16 bits; weights of 7 bits keep them from saturating."""
+    host = this_host()
+    return "avx2" in host.cpu_flags and not host.has_vnni
+
+
+def _is_split(file: Path) -> bool:
+    return file.with_name(f"{file.name}.data").exists()
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, batches: Sequence[Batch], names: Sequence[str]) -> None:
+        self._batches = iter([{name: batch[name] for name in names} for batch in batches[:CALIBRATION_BATCHES]])
+
+    def get_next(self) -> dict[str, Array] | None:
+        return next(self._batches, None)
+
+
+_MODES: dict[QuantizationMode, Callable[[Path, Path, Deployment, Context], None]] = {
+    QuantizationMode.DYNAMIC: _dynamic,
+    QuantizationMode.STATIC: _static,
+}

@@ -1,0 +1,67 @@
+"""What the weights of produced files really are: the proof behind every lowering's facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.domain.deployment import Formats, NumberFormat, QuantizationMode
+from engine.domain.errors import NothingChanged
+
+@dataclass(slots=True)
+class Census:
+    """Weights of a file by bits an element, and how many operators compute in integers.
+
+    `elements`: bits to number of weights (scales and biases apart). `operators`: type to count.
+    """
+
+    elements: dict[int, int] = field(default_factory=dict)
+    operators: dict[str, int] = field(default_factory=dict)
+    side_bits: int = 0
+    """Bits of the scales and zero points that quantized weights carry."""
+
+    def add(self, bits: int, count: int) -> None:
+        self.elements[bits] = self.elements.get(bits, 0) + count
+
+    @property
+    def total(self) -> int:
+        return sum(self.elements.values())
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Mean over all weights, scales included."""
+        bits = sum(bits * count for bits, count in self.elements.items()) + self.side_bits
+        return bits / self.total if self.total else 0.0
+
+    def facts(self) -> dict[str, float | int | str | bool]:
+        found: dict[str, float | int | str | bool] = {
+            "weights": self.total,
+            "bits_per_weight": round(self.bits_per_weight, 3),
+            "int8_weights": self.elements.get(8, 0),
+            "int4_weights": self.elements.get(4, 0),
+        }
+        return found | {f"nodes_{name}": count for name, count in sorted(self.operators.items())}
+
+
+_BITS = {NumberFormat.INT8: 8, NumberFormat.INT4: 4}
+
+
+def demand(formats: Formats, census: Census, integer_operators: tuple[str, ...], where: str) -> None:
+    """Raise NothingChanged unless the file holds what `formats` asks for.
+
+    `integer_operators` are those of which one at least must be there when activations
+    are to be quantized as well.
+    """
+    bits = _BITS.get(formats.weights)
+    if bits is None:
+        return
+    if not census.elements.get(bits):
+        raise NothingChanged(
+            f"{where} left every weight as it was: none of the {census.total} weights has {bits} bits.",
+            mend="Choose another format, mode or runtime for this model.",
+        )
+    computes = sum(census.operators.get(name, 0) for name in integer_operators)
+    if formats.mode in (QuantizationMode.DYNAMIC, QuantizationMode.STATIC) and not computes:
+        raise NothingChanged(
+            f"{where} quantized weights but no operator computes in integers.",
+            mend="Choose another mode or runtime for this model.",
+        )
