@@ -69,9 +69,9 @@ def _probes(card: ModelCard, part: str) -> Items:
 
 def _check_kind(card: ModelCard, items: Items) -> None:
     if card.task.takes_text and not items.flat_texts:
-        raise InvalidInput(f"A {card.task.title} needs texts.", mend="Give a .txt, .csv or .jsonl dataset.")
+        raise InvalidInput(f"A {card.task.label} needs texts.", mend="Give a .txt, .csv or .jsonl dataset.")
     if not card.task.takes_text and not items.arrays:
-        raise InvalidInput(f"{card.task.title} needs arrays.", mend="Give an .npz dataset.")
+        raise InvalidInput(f"{card.task.label} needs arrays.", mend="Give an .npz dataset.")
     if items.pairs and card.task is not TaskId.TEXT_ENCODER:
         raise InvalidInput("Pairs with scores are for text encoders.", mend="Give the columns text and label.")
     names = {spec.name for spec in card.inputs}
