@@ -16,6 +16,7 @@ from pathlib import Path
 
 from engine.domain.errors import Cancelled, Problem, SpeedrailError
 from engine.domain.experiment import Progress, Run, RunStatus
+from engine.launch import plan_of
 from engine.leash import Leash, Stopping
 from engine.lock import FileLock, HostLock
 from engine.measuring import fail_without_baseline, measure
@@ -23,6 +24,7 @@ from engine.preparing import prepare, prepare_again
 from engine.recorder import Report, Superseded
 from engine.scratch import scratch
 from engine.settings import Settings
+from engine.transforming import transform_key
 from engine.work import Prepared, Work, open_runs
 from storage import Storage
 
@@ -122,14 +124,17 @@ def _run(
             wait(holder)
 
         with host.hold(note, waiting), scratch(settings) as place:
-            # recipes may be added while the first ones are measured
-            while runs := open_runs(experiment_id, storage):
-                experiment = storage.experiments.get(experiment_id)
-                artifact = storage.artifacts.get(experiment.artifact_id)
-                work = Work(
-                    experiment, artifact, storage, settings, leash, place, report, lambda: host.offer_turn(note, waiting)
-                )
-                _carry_out(work, runs)
+            experiment = storage.experiments.get(experiment_id)
+            artifact = storage.artifacts.get(experiment.artifact_id)
+            work = Work(
+                experiment, artifact, storage, settings, leash, place, report, lambda: host.offer_turn(note, waiting)
+            )
+            try:
+                # recipes may be added while the first ones are measured
+                while runs := open_runs(experiment_id, storage):
+                    _carry_out(work, runs)
+            finally:
+                _forget_models(work)
 
 
 def _carry_out(work: Work, runs: list[Run]) -> None:
@@ -153,6 +158,14 @@ def _finished_baseline(work: Work) -> Prepared | None:
     runs = work.storage.runs.of_experiment(work.experiment.id)
     baseline = next(run for run in runs if run.is_baseline)
     return prepare_again(work, baseline) if baseline.status is RunStatus.SUCCEEDED else None
+
+
+def _forget_models(work: Work) -> None:
+    """Delete the lowered files of an experiment that keeps none."""
+    if not work.experiment.keep_models:
+        for run in work.storage.runs.of_experiment(work.experiment.id):
+            plan = plan_of(run, work.artifact)
+            work.storage.files.delete(transform_key(work.artifact, plan, work.experiment))
 
 
 @contextmanager
@@ -185,4 +198,6 @@ def _problem(error: Exception) -> Problem:
     if isinstance(error, SpeedrailError):
         return error.as_problem()
     what = f"Something unexpected happened: {type(error).__name__}: {error}"
-    return Problem("SpeedrailError", what, mend="Please report it with the log.", detail="".join(traceback.format_exception(error)))
+    return Problem(
+        "SpeedrailError", what, mend="Please report it with the log.", detail="".join(traceback.format_exception(error))
+    )

@@ -43,7 +43,9 @@ def fail_without_baseline(candidates: Sequence[Prepared]) -> None:
     """Nothing can be said of runs whose baseline has no result."""
     for each in candidates:
         each.recorder.fail(
-            StageError("The baseline did not succeed, so there is nothing to compare with.", mend="Repeat the baseline.")
+            StageError(
+                "The baseline did not succeed, so there is nothing to compare with.", mend="Repeat the baseline."
+            )
         )
 
 
@@ -138,5 +140,7 @@ def _fail_all(error: SpeedrailError, baseline: Prepared, waiting: Sequence[Prepa
         baseline.recorder.fail(error)
     for each in waiting:
         each.recorder.fail(
-            StageError("The baseline failed while it was measured, so there is nothing to compare with.", detail=str(error))
+            StageError(
+                "The baseline failed while it was measured, so there is nothing to compare with.", detail=str(error)
+            )
         )

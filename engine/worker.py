@@ -23,21 +23,15 @@ from engine.domain.errors import SpeedrailError
 from engine.host import this_host
 from engine.leash import Stopping
 from engine.lock import FileLock, is_locked
-from engine.queue import (
-    APPLICATION,
-    APPLICATION_VERSION,
-    EXPERIMENTS,
-    INTAKES,
-    RUN_EXPERIMENT,
-    RUN_INTAKE,
-    Queue,
-)
+from engine.queue import APPLICATION, APPLICATION_VERSION, EXPERIMENTS, INTAKES, RUN_EXPERIMENT, RUN_INTAKE, Queue
 from engine.scratch import sweep
 from engine.settings import Settings
 from storage import Storage, open_storage
 
 TICK_SECONDS = 1.0
 BEAT_SECONDS = 3.0
+QUIET_SECONDS = 60.0
+"""What we do not use of DBOS looks at its tables this seldom, for the sake of what is timed beside it."""
 STALE_AFTER = timedelta(seconds=60)
 """A host that was silent so long is taken for dead and its work is delivered anew."""
 LOG_BYTES = 10 * 2**20
@@ -84,7 +78,8 @@ def serve(settings: Settings) -> int:
     if not lock.try_acquire("worker"):
         print(f"A worker already serves {settings.home}.", file=sys.stderr)
         return 1
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("speedrail").setLevel(logging.INFO)
     stop = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
@@ -123,15 +118,16 @@ class _Worker:
                 "serializer": DBOSPortableJSONSerializer(),
                 "log_level": "WARNING",
                 "enable_otlp": False,
+                "use_listen_notify": False,
+                "notification_listener_polling_interval_sec": QUIET_SECONDS,
+                "scheduler_polling_interval_sec": QUIET_SECONDS,
             }
         )
         self._register(RUN_EXPERIMENT, execute.run_experiment)
         self._register(RUN_INTAKE, execute.run_intake)
         DBOS.launch()
         for queue in (EXPERIMENTS, INTAKES):
-            DBOS.register_queue(
-                queue, worker_concurrency=1, polling_interval_sec=0.5, on_conflict="always_update"
-            )
+            DBOS.register_queue(queue, worker_concurrency=1, polling_interval_sec=1.0, on_conflict="always_update")
         self.tick()
 
     def tick(self) -> None:

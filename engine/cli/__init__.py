@@ -8,10 +8,9 @@ is imported only when it is called, and none of them loads torch.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from engine.domain.errors import InvalidInput, SpeedrailError
 from engine.settings import Settings
@@ -25,7 +24,6 @@ RECIPE_HELP = (
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; its exit code."""
-    signal.signal(signal.SIGTERM, _end)
     try:
         options = parser().parse_args(arguments)
         return _call(options)
@@ -105,8 +103,3 @@ class _Parser(argparse.ArgumentParser):
 
 def _one_line(error: SpeedrailError) -> str:
     return " ".join(str(error).split())
-
-
-def _end(*_: Any) -> NoReturn:
-    # unwinds, so that children are ended and scratch files removed
-    sys.exit(1)

@@ -37,7 +37,9 @@ def take_in_path(path: Path, name: str, storage: Storage, settings: Settings, ho
     if not source.exists():
         raise InvalidInput(f"There is no file or folder {path}.", mend="Give the path of a model's files.")
     with (host or HostLock(settings.home)).hold("intake", say_who_holds()):
-        return take_in(source.resolve(), name or source.stem or source.resolve().name, str(path), storage, settings, _tell)
+        return take_in(
+            source.resolve(), name or source.stem or source.resolve().name, str(path), storage, settings, _tell
+        )
 
 
 def described(artifact: Artifact) -> dict[str, Any]:
@@ -57,9 +59,9 @@ def _lines(artifact: Artifact) -> list[tuple[str, object]]:
     return [
         ("id", artifact.id),
         ("name", artifact.name),
-        ("format", card.format.title),
+        ("format", card.format.label),
         ("architecture", card.architecture),
-        ("task", card.task.title),
+        ("task", card.task.label),
         ("parameters", f"{card.parameters:,}"),
         ("stored as", card.dtype),
         ("size", f"{artifact.size_bytes:,} bytes"),

@@ -18,7 +18,12 @@ def as_json_data(experiment: Experiment, artifact: Artifact, runs: Sequence[Run]
         "id": experiment.id,
         "name": experiment.name,
         "created_at": experiment.created_at.isoformat(),
-        "artifact": {"id": artifact.id, "name": artifact.name, "size_bytes": artifact.size_bytes, "card": as_data(artifact.card)},
+        "artifact": {
+            "id": artifact.id,
+            "name": artifact.name,
+            "size_bytes": artifact.size_bytes,
+            "card": as_data(artifact.card),
+        },
         "workload": experiment.workload.as_dict(),
         "target": as_data(experiment.target) if experiment.target else None,
         "guard_rail": experiment.guard_rail,
@@ -30,7 +35,9 @@ def as_json_data(experiment: Experiment, artifact: Artifact, runs: Sequence[Run]
 
 def table(experiment: Experiment, runs: Sequence[Run]) -> str:
     """One line a run, and below it why it was refused or failed and what is remarkable."""
-    rows: list[tuple[str, ...]] = [("recipe", "status", "latency ms", "speedup (95 %)", "quality", "size MB", "verdict")]
+    rows: list[tuple[str, ...]] = [
+        ("recipe", "status", "latency ms", "speedup (95 %)", "quality", "size MB", "verdict")
+    ]
     rows += [_row(run) for run in runs]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -60,7 +60,10 @@ def _place(settings: Settings, save: bool) -> Iterator[Settings]:
         return
     with scratch(settings) as home:
         yield replace(
-            settings, home=home, database_url=f"sqlite:///{home / 'speedrail.db'}", artifacts_url=f"file://{home / 'store'}"
+            settings,
+            home=home,
+            database_url=f"sqlite:///{home / 'speedrail.db'}",
+            artifacts_url=f"file://{home / 'store'}",
         )
 
 
@@ -72,7 +75,9 @@ def _artifact(model: str, storage: Storage, place: Settings, settings: Settings,
         artifact = own.artifacts.get(model)
     except NotFound:
         raise NotFound(
-            f"{model} is neither a path nor the id of an artifact.", mend="See `python -m engine intake`.", where="PATH_OR_ID"
+            f"{model} is neither a path nor the id of an artifact.",
+            mend="See `python -m engine intake`.",
+            where="PATH_OR_ID",
         ) from None
     if own is not storage:
         storage.files.put_directory(artifact.id, own.files.local_path(artifact.id))

@@ -55,7 +55,9 @@ def recipes(*texts: str) -> list[Recipe]:
     return [parse_recipe(text) for text in texts]
 
 
-def test_baseline_comes_first_and_equal_recipes_make_one_run(storage: Storage, queue: Queue, artifact: Artifact) -> None:
+def test_baseline_comes_first_and_equal_recipes_make_one_run(
+    storage: Storage, queue: Queue, artifact: Artifact
+) -> None:
     wanted = recipes(
         "quantization(format=int8)@openvino",
         "quantization+pruning(sparsity=0.3)@openvino",
@@ -77,7 +79,9 @@ def test_baseline_comes_first_and_equal_recipes_make_one_run(storage: Storage, q
     assert experiment.guard_rail == 0.98
 
 
-def test_what_cannot_run_is_stored_as_refused_with_its_reason(storage: Storage, queue: Queue, artifact: Artifact) -> None:
+def test_what_cannot_run_is_stored_as_refused_with_its_reason(
+    storage: Storage, queue: Queue, artifact: Artifact
+) -> None:
     experiment = launch(storage, queue, artifact, Workload(), recipes("pruning(target=channels)@openvino"))
     baseline, refused = storage.runs.of_experiment(experiment.id)
     assert baseline.status is RunStatus.QUEUED
