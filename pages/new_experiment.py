@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import streamlit as st
 
 from engine.domain.artifact import Artifact
 from pages.parts import choosing, launching
 from pages.parts.format import count, plain, size
+from pages.parts.forms import linked_choice
 from pages.parts.shell import Crumb, empty_state, page_header, resources
 from pages.parts.workload_form import question_form
 
@@ -35,10 +38,13 @@ def render() -> None:
 
 def _model(artifacts: dict[str, Artifact]) -> Artifact:
     st.subheader("Model", anchor=False)
-    chosen = st.selectbox(
-        "Model", list(artifacts), format_func=lambda id: artifacts[id].name, key="artifact", bind="query-params",
-        label_visibility="collapsed",
-    )  # fmt: skip
+    names = Counter(artifact.name for artifact in artifacts.values())
+
+    def words(id: str) -> str:
+        artifact = artifacts[id]
+        return artifact.name if names[artifact.name] == 1 else f"{artifact.name} ({artifact.short_id})"
+
+    chosen = linked_choice("Model", list(artifacts), "artifact", words, label_visibility="collapsed")
     artifact = artifacts[chosen]
     card = artifact.card
     with st.container(horizontal=True, gap="xsmall"):

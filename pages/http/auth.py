@@ -8,7 +8,6 @@ cookie, never the token; a program may send `Authorization: Bearer <token>`.
 from __future__ import annotations
 
 import hmac
-import os
 import re
 import secrets
 from asyncio import sleep
@@ -48,8 +47,8 @@ def owner_token(settings: Settings) -> str:
     kept = settings.home / "owner_token"
     settings.home.mkdir(parents=True, exist_ok=True)
     try:
-        with open(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32))
+        kept.touch(mode=0o600, exist_ok=False)
+        kept.write_text(secrets.token_urlsafe(32))
     except FileExistsError:
         pass
     return kept.read_text().strip()

@@ -56,15 +56,12 @@ def _render(token: str) -> tuple[Share, str] | None:
     if share is None:
         return None
     # brings Plotly: only whoever opens a report waits for it
-    from pages.parts.comparison import compare_runs
-    from pages.report import render_report
+    from pages.parts.report import render_report
 
     try:
-        experiment = storage.experiments.get(share.experiment_id)
-        artifact = storage.artifacts.get(experiment.artifact_id)
+        return share, render_report(storage, share.experiment_id)
     except NotFound:
         return None
-    return share, render_report(compare_runs(experiment, artifact, storage.runs.of_experiment(experiment.id)))
 
 
 ROUTES = [Route("/s/{token}", shared, methods=["GET"])]

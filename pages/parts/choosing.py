@@ -31,21 +31,25 @@ class Choice:
 
 def choice_form(card: ModelCard) -> Choice:
     st.subheader("What to try", anchor=False)
-    with st.container(border=True, gap="small"):
+    with st.container(border=True, gap=None):
         wants_suggested = st.toggle("**Suggested recipes**", value=True, key="suggested", bind="query-params")
         st.caption("Sound choices for this model on this machine. Add your own below; equal recipes run once.")
     suggested = suggested_recipes(card, this_host()) if wants_suggested else []
     columns: list[Column] = []
     for family, techniques in families(catalogue.TECHNIQUES):
-        st.markdown(f":gray[{family}]")
+        _heading(family)
         columns += [column for spec in techniques if (column := technique_row(spec))]
     grid = _grid(columns)
     typed = _typed()
     return Choice(tuple(distinct([*suggested, *grid, *typed])), frozenset(map(str, suggested)))
 
 
+def _heading(words: str) -> None:
+    st.markdown(f":gray[{words}]")
+
+
 def _grid(columns: list[Column]) -> list[Recipe]:
-    st.markdown(":gray[Runtimes]")
+    _heading("Runtimes")
     with st.container(border=True):
         runtimes = st.pills(
             "What executes the model", list(RuntimeId), selection_mode="multi", default=[], key="runtimes",
@@ -69,7 +73,7 @@ def _grid(columns: list[Column]) -> list[Recipe]:
 
 
 def _typed() -> list[Recipe]:
-    st.markdown(":gray[In words]")
+    _heading("In words")
     text = st.text_area(
         "Recipes, one a line", key="recipes", bind="query-params", placeholder=_EXAMPLE, height=80,
         help="technique(knob=value, …) joined by +, then @runtime",

@@ -6,7 +6,8 @@ is its knob's name, so that a form can be sent as a link and survives a refresh.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
@@ -32,8 +33,9 @@ def title_of(name: str) -> str:
 def technique_row(spec: TechniqueSpec) -> Column | None:
     """A tick, and once ticked the technique's knobs; None while it is not ticked."""
     with st.container(border=True, gap="small", key=f"technique_{spec.id}"):
-        ticked = st.checkbox(f"**{plain(spec.title)}**", key=spec.id, bind="query-params")
-        st.caption(plain(spec.summary))
+        with st.container(gap=None):
+            ticked = st.checkbox(f"**{plain(spec.title)}**", key=spec.id, bind="query-params")
+            st.caption(plain(spec.summary))
         if not ticked:
             return None
         return Column(spec.id, _grid_values(spec), optional=True)
@@ -63,7 +65,7 @@ def several_values(knob: Knob, key: str) -> list[KnobValue]:
     if knob.choices or knob.type is bool:
         picked: list[str] = st.pills(
             label, knob.choices or ("false", "true"), selection_mode="multi", default=[default], key=key,
-            help=plain(knob.help), bind="query-params",
+            help=plain(knob.help), bind="query-params", wrap=True,
         )  # fmt: skip
     else:
         picked = st.multiselect(
@@ -123,8 +125,23 @@ def _int(bound: float | None) -> int | None:
     return None if bound is None else int(bound)
 
 
+def linked_choice(label: str, options: Sequence[str], key: str, words: Callable[[str], str], **look: Any) -> str:
+    """A selectbox whose option, not its words, stands in the address (Streamlit's own binding writes the words)."""
+    wanted = st.query_params.get(key, "")
+    widget = f"choice_{key}"
+    chosen = st.selectbox(
+        label, options, options.index(wanted) if wanted in options else 0, format_func=words, key=widget,
+        on_change=_remember, args=(key, widget), **look,
+    )  # fmt: skip
+    return str(chosen)
+
+
+def _remember(key: str, widget: str) -> None:
+    st.query_params[key] = st.session_state[widget]
+
+
 def config_form(config: type[Config], names: Sequence[str], *, min_width: int = 150) -> dict[str, KnobValue]:
     """One widget for each named knob, in the order of `names`."""
     knobs = {knob.name: knob for knob in config.knobs()}
-    with st.grid("auto", min_column_width=min_width, gap="small"):
+    with st.grid("auto", min_column_width=min_width, gap="small", vertical_alignment="bottom"):
         return {name: one_value(knobs[name], name) for name in names}

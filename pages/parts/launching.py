@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import streamlit as st
@@ -11,6 +12,7 @@ from engine.domain.errors import SpeedrailError
 from engine.domain.knobs import format_value
 from engine.domain.plan import Plan, Stage
 from engine.domain.recipe import Recipe
+from engine.domain.technique import Obstacle
 from engine.estimate import estimate_seconds
 from engine.host import this_host
 from engine.launch import launch
@@ -18,6 +20,7 @@ from engine.plan import make_plan
 from engine.worker import ensure_worker
 from pages.parts.choosing import Choice
 from pages.parts.format import duration, plain, plural
+from pages.parts.forms import is_shown, title_of
 from pages.parts.shell import resources, show_problem
 from pages.parts.workload_form import Question
 
@@ -46,11 +49,19 @@ def offer(artifact: Artifact, question: Question, choice: Choice) -> None:
             disabled=not wanted,
         ):  # fmt: skip
             _launch(artifact, question, [plan.recipe for plan in wanted])
+    with st.container(key="recipes", gap="small"):
+        _recipes(baseline, plans, refused, left_out)
+
+
+def _recipes(baseline: Plan, plans: Sequence[Plan], refused: Sequence[Plan], left_out: set[str]) -> None:
     _baseline_row(baseline)
-    for plan in [*(p for p in plans if p.runs), *refused][:_SHOWN]:
-        _row(plan, str(plan.recipe) not in left_out, str(plan.recipe) in choice.suggested)
-    if len(plans) > _SHOWN:
-        st.caption(f"And {len(plans) - _SHOWN} more.")
+    able = [plan for plan in plans if plan.runs]
+    for plan in able[:_SHOWN]:
+        _row(plan, str(plan.recipe) not in left_out)
+    if len(able) > _SHOWN:
+        st.caption(f"And {len(able) - _SHOWN} more, which run too.")
+    for reasons, recipes in _by_reasons(refused).items():
+        _refused_box(reasons, recipes)
 
 
 def _launch(artifact: Artifact, question: Question, recipes: Sequence[Recipe]) -> None:
@@ -75,18 +86,38 @@ def _baseline_row(plan: Plan) -> None:
         st.caption(f"The model as uploaded, fp32 on {plan.runtime}. Always runs: everything is measured against it.")
 
 
-def _row(plan: Plan, included: bool, suggested: bool) -> None:
+def _row(plan: Plan, included: bool) -> None:
     text = str(plan.recipe)
-    state = "refused" if not plan.runs else "runs"
-    with st.container(border=True, gap=None, key=f"recipe_{state}_{abs(hash(text))}"):
+    with st.container(border=True, gap=None, key=f"recipe_{_key(text)}"):
         st.checkbox(
-            f"**{plain(text)}**", value=included and plan.runs, disabled=not plan.runs, key=f"include_{text}_{plan.runs}",
-            on_change=_toggle, args=(text,),
-        )  # fmt: skip
-        for obstacle in plan.refusals:
-            st.markdown(f":orange[{plain(obstacle.reason)}] {plain(obstacle.mend)}")
-        if plan.runs:
-            st.caption(_story(plan))
+            f"**{_breakable(text)}**", value=included, key=f"include_{text}", on_change=_toggle, args=(text,), wrap=True
+        )
+        st.caption(_story(plan))
+
+
+def _by_reasons(refused: Sequence[Plan]) -> dict[tuple[Obstacle, ...], list[str]]:
+    """Refused recipes, those with the same reasons together."""
+    groups: dict[tuple[Obstacle, ...], list[str]] = {}
+    for plan in refused:
+        groups.setdefault(plan.refusals, []).append(str(plan.recipe))
+    return groups
+
+
+def _refused_box(reasons: tuple[Obstacle, ...], recipes: Sequence[str]) -> None:
+    with st.container(border=True, gap="xxsmall", key=f"refused_{_key(recipes[0])}"):
+        st.badge("Refused", icon=":material/block:", color="gray")
+        st.caption("  \n".join(_breakable(text) for text in recipes[:_SHOWN]))
+        for reason in reasons:
+            st.markdown(f":small[:orange[{plain(reason.reason)}] {plain(reason.mend)}]")
+
+
+def _breakable(recipe: str) -> str:
+    """The recipe, which may wrap between techniques and before the runtime."""
+    return plain(recipe).replace("\\+", "\\+\u200b").replace("@", "\u200b@")
+
+
+def _key(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "_", text)
 
 
 def _toggle(text: str) -> None:
@@ -101,9 +132,15 @@ def _story(plan: Plan) -> str:
         f"{number}. {_stage(stage)}{'. ' + plain(stage.reason) if several else ''}"
         for number, stage in enumerate(plan.stages, 1)
     ]
-    return "  \n".join([*lines, f"{len(lines) + 1}. Lowered to and run by {plan.runtime}"])
+    return "  \n".join([*lines, f"{len(lines) + 1}. Lowered to {plan.runtime}, which runs it"])
 
 
 def _stage(stage: Stage) -> str:
-    settings = ", ".join(f"{name.replace('_', ' ')} {format_value(value)}" for name, value in stage.config.as_dict().items())
+    values = stage.config.as_dict()
+    chosen = {name: [value] for name, value in values.items()}
+    settings = ", ".join(
+        f"{title_of(knob.name).lower()} {format_value(values[knob.name])}"
+        for knob in stage.config.knobs()
+        if is_shown(knob, chosen)
+    )
     return f"{plain(stage.title)}: {plain(settings)}"

@@ -101,14 +101,14 @@ def _identity(artifact: Artifact) -> None:
     with st.container(border=True, gap="small"):
         _facts(
             [
-                ("Source", artifact.source or "unknown"),
                 ("Added", moment(artifact.created_at, st.context.timezone)),
                 ("Architecture", card.architecture),
                 ("Weights stored as", card.dtype),
             ]
         )
-        st.caption("sha256 over the files")
-        st.code(artifact.id, language=None, wrap_lines=True)
+        for label, text in (("Source", artifact.source or "unknown"), ("sha256 over the files", artifact.id)):
+            st.caption(label)
+            st.code(text, language=None, wrap_lines=True)
     st.subheader("Inputs and outputs", anchor=False)
     st.dataframe(
         [_tensor("input", each) for each in card.inputs] + [_tensor("output", each) for each in card.outputs],
@@ -123,14 +123,14 @@ def _shape(card: ModelCard) -> None:
     if card.operators:
         st.subheader("Operators", anchor=False)
         most = sorted(card.operators.items(), key=lambda item: -item[1])
-        st.dataframe([{"Operator": name, "Count": n} for name, n in most], hide_index=True, row_height=34, height=240)
+        st.dataframe([{"Operator": name, "Count": n} for name, n in most], hide_index=True, row_height=34)
 
 
 def _facts(pairs: list[tuple[str, str]]) -> None:
     for label, value in pairs:
         with st.container(horizontal=True, horizontal_alignment="distribute", gap="medium"):
             st.caption(label, width="content")
-            st.markdown(plain(value), width="content")
+            st.markdown(f":small[{plain(value)}]", width="content", text_alignment="right")
 
 
 def _tensor(kind: str, spec: TensorSpec) -> dict[str, str]:

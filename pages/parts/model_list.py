@@ -117,17 +117,21 @@ def _row(summary: ArtifactSummary) -> None:
     artifact, card = summary.artifact, summary.artifact.card
     with (
         st.container(border=True, key=f"model_{artifact.short_id}"),
-        st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"),
+        st.container(horizontal=True, vertical_alignment="center"),
     ):
-        with st.container(gap=None, width=420, key=f"model_words_{artifact.short_id}"):
+        with st.container(gap="xxsmall", key=f"link_{artifact.short_id}"):
             st.page_link("pages/models.py", label=f"**{plain(artifact.name)}**", query_params={"id": artifact.id})
             st.caption(
                 f"{card.task.label} · {card.format.label} · {count(card.parameters)} parameters · "
-                f"{size(artifact.size_bytes)} · added {ago(artifact.created_at)}"
+                f"{size(artifact.size_bytes)} · {ago(artifact.created_at)}"
             )
-        with st.container(gap=None, width=130):
-            st.markdown(f"**{ratio(summary.best_speedup)}**" if summary.best_speedup else ":gray[not measured]")
-            st.caption(f"best of {plural(summary.runs, 'run')}" if summary.runs else "no runs yet")
+        with st.container(gap="xxsmall", width=120):
+            if summary.best_speedup:
+                st.markdown(f"**{ratio(summary.best_speedup)}** faster")
+            else:
+                st.caption("Not measured yet")
+            if summary.runs:
+                st.caption(f"best of {plural(summary.runs, 'run')}")
         st.page_link(
             "pages/new_experiment.py", label="New experiment", icon=":material/add:", width="content",
             query_params={"artifact": artifact.id},

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import streamlit as st
 from streamlit.navigation.page import Page
+from streamlit.runtime.pages_manager import PagesManager
 
 _ROOT = Path(__file__).parents[2]
+_SIDEBAR_WIDTH = 232
 _PAGES: tuple[tuple[str, str, str, bool], ...] = (
     ("models", "Models", "deployed_code", True),
     ("new_experiment", "New experiment", "add_circle", True),
@@ -17,10 +19,17 @@ _PAGES: tuple[tuple[str, str, str, bool], ...] = (
     ("compare", "Compare", "compare_arrows", True),
 )
 
+# A folder named pages makes Streamlit draw its own menu of files for the first reader,
+# until `st.navigation` has run once. There is no option that says otherwise.
+PagesManager.uses_pages_directory = False
+
 
 def navigate() -> Page:
     """The page that the address names, with the sidebar and the look drawn around it."""
-    st.set_page_config(page_title="Speedrail", page_icon=str(_ROOT / "static" / "mark.svg"), layout="wide")
+    st.set_page_config(
+        page_title="Speedrail", page_icon=str(_ROOT / "static" / "mark.svg"), layout="wide",
+        initial_sidebar_state=_SIDEBAR_WIDTH,
+    )
     dark = st.context.theme.type == "dark"
     st.logo(
         str(_ROOT / "static" / f"logo-{'dark' if dark else 'light'}.svg"),

@@ -10,7 +10,7 @@ from engine.domain.artifact import ModelCard, TaskId
 from engine.domain.errors import SpeedrailError
 from engine.domain.workload import DatasetRef, Target, TargetMetric, Workload
 from pages.parts.datasets import dataset_choice
-from pages.parts.forms import config_form
+from pages.parts.forms import config_form, linked_choice
 from pages.parts.shell import show_problem
 
 _TARGETS = {
@@ -42,7 +42,7 @@ def question_form(card: ModelCard) -> Question:
     st.subheader("Workload", anchor=False)
     values = config_form(Workload, asked_of(card))
     st.subheader("Goal", anchor=False)
-    with st.grid("auto", min_column_width=150, gap="small"):
+    with st.grid("auto", min_column_width=150, gap="small", vertical_alignment="bottom"):
         target = _target()
         guard_rail = st.number_input(
             "Guard-rail", 0.0, 1.0, 0.99, 0.005, format="%.3f", key="guard_rail", bind="query-params",
@@ -77,10 +77,9 @@ def asked_of(card: ModelCard) -> tuple[str, ...]:
 
 
 def _target() -> Target | None:
-    chosen = st.selectbox(
-        "Target", list(_TARGETS), format_func=lambda key: _TARGETS[key][0], key="target", bind="query-params",
-        help="What a recipe must reach to be recommended",
-    )  # fmt: skip
+    chosen = linked_choice(
+        "Target", list(_TARGETS), "target", lambda key: _TARGETS[key][0], help="What a recipe must reach to be recommended"
+    )
     _, metric, unit, factor = _TARGETS[chosen]
     if metric is None:
         return None
