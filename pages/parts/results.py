@@ -49,7 +49,7 @@ def _headline(comparison: Comparison) -> None:
     if shown is None:
         return
     base = comparison.baseline if comparison.baseline is not shown else None
-    with st.container(horizontal=True, gap="small", key="headline"):
+    with st.grid("auto", min_column_width=150, gap="small", key="headline"):
         st.metric(
             "Speedup", ratio(shown.speedup), delta=plus_minus(shown.run.speedup) or None, delta_color="off",
             delta_arrow="off", delta_description="95 % interval" if plus_minus(shown.run.speedup) else "the baseline", border=True,
