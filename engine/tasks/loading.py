@@ -146,7 +146,7 @@ def _attention(auto: Any, config: Any) -> str:
 
 def _drop_unused(model: Any, card: ModelCard) -> None:
     """A pooler nobody asked for is often missing from the file; left in, its random weights would be saved."""
-    if "pooler_output" not in {spec.name for spec in card.outputs} and isinstance(getattr(model, "pooler", None), nn.Module):
+    if card.task is TaskId.TEXT_ENCODER and isinstance(getattr(model, "pooler", None), nn.Module):
         model.pooler = None
 
 
