@@ -194,9 +194,9 @@ class Block:
             self._opened[candidate.run_id] = from_data(OpenResult, opened)
 
     def _round(self, index: int) -> list[Round]:
-        """One turn each; the order moves on from round to round and turns about."""
+        """One turn each; the order is turned about every round and moved on every second."""
         alive = list(self._alive())
-        start = index % len(alive)
+        start = index // 2 % len(alive)
         order = [*alive[start:], *alive[:start]]
         turns = []
         for candidate in reversed(order) if index % 2 else order:

@@ -1,0 +1,255 @@
+"""Blocks with children that are played: order, failures, memory, the canary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
+from engine.domain.deployment import Lowered
+from engine.domain.errors import Cancelled, ChildError, StageError
+from engine.domain.experiment import Progress, StageFacts
+from engine.domain.recipe import RuntimeId
+from engine.domain.workload import Workload
+from engine.measure import block as block_module
+from engine.measure.block import Block, Candidate
+from engine.measure.canary import Canary, drift
+from engine.requests import OpenRequest
+from engine.sandbox import Child, Limits
+
+LIMITS = Limits(2**30, 60, 60.0, 2**20)
+CARD = ModelCard(ArtifactFormat.ONNX, TaskId.TENSORS, "mlp", 1000, "float32", ())
+LM = ModelCard(ArtifactFormat.GGUF, TaskId.CAUSAL_LM, "llama", 1000, "Q4_1", ())
+
+
+@dataclass
+class Played:
+    """A child as the block sees it. `fails_at` names the message at which it reports a problem."""
+
+    name: str
+    heard: list[tuple[str, str]]
+    fails_at: str = ""
+    memory: int = 100
+    level: str = "full"
+    killed: bool = False
+
+    def ask(self, message: dict[str, Any], *, timeout: float, tick: Callable[[], None]) -> Any:
+        tick()
+        kind = next(iter(message))
+        self.heard.append((kind, self.name))
+        if kind == self.fails_at:
+            raise StageError("Out of luck.")
+        return {
+            "request": {"open_seconds": 1.0, "first_call": 30.0, "warmup": [11.0, 10.0]},
+            "round": {"samples": {"latency": [10.0, 11.0]}},
+            "answers": {"answers_file": f"{self.name}.npz", "quality": []},
+        }[kind]
+
+    def peak_pss_bytes(self) -> int:
+        return self.memory
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+@dataclass
+class Stage:
+    """Starts the children that are played."""
+
+    fails_at: dict[str, str] = field(default_factory=dict)
+    memory: int = 100
+    heard: list[tuple[str, str]] = field(default_factory=list)
+    children: dict[str, Played] = field(default_factory=dict)
+    readable: dict[str, list[Path]] = field(default_factory=dict)
+
+    def __call__(
+        self, kind: str, *, readable: list[Path], writable: list[Path], limits: Limits, log: Path, threads: int
+    ) -> Child:
+        name = log.stem
+        if self.fails_at.get(name) == "start":
+            raise ChildError("It did not start.")
+        self.readable[name] = readable
+        child = self.children[name] = Played(name, self.heard, self.fails_at.get(name, ""), self.memory)
+        return child  # type: ignore[return-value]
+
+    def turns(self) -> list[str]:
+        return [name for kind, name in self.heard if kind == "round"]
+
+
+def candidates(names: Iterable[str], card: ModelCard = CARD) -> list[Candidate]:
+    lowered = Lowered(RuntimeId.EAGER, "/lowered", (), 1, {}, StageFacts("eager", 0.0, {}))
+    return [
+        Candidate(
+            name, OpenRequest(lowered, "/artifact", card, Workload(batch_size=4), "", 1, f"/scratch/{name}"),
+            (Path("/artifact"),), Path(f"/logs/{name}.log"),
+        )
+        for name in names
+    ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def songs(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the canary sings next; 1.0 when the list is empty."""
+    queue: list[float] = []
+    monkeypatch.setattr(Canary, "sing", lambda self: queue.pop(0) if queue else 1.0)
+    return queue
+
+
+def test_everybody_has_a_turn_in_every_round_and_the_order_changes() -> None:
+    stage = Stage()
+    with Block(3, candidates("bxy"), start=stage, limits=LIMITS) as block:
+        rounds = list(block.rounds(6, first=2))
+    assert [[r.index for r in turns] for turns in rounds] == [[i] * 3 for i in range(2, 8)]
+    assert {r.block for turns in rounds for r in turns} == {3}
+    assert all(sorted(r.run_id for r in turns) == ["b", "x", "y"] for turns in rounds)
+    turns = stage.turns()
+    for place in range(3):
+        assert sorted(turns[place::3]) == ["b", "b", "x", "x", "y", "y"]
+    assert rounds[0][0].samples == {"latency": (10.0, 11.0)}
+    assert all(child.killed for child in stage.children.values())
+
+
+def test_two_runs_take_turns_at_being_first() -> None:
+    stage = Stage()
+    with Block(0, candidates("bx"), start=stage, limits=LIMITS) as block:
+        list(block.rounds(4))
+    assert "".join(stage.turns()) == "bxxbxbbx"
+
+
+def test_first_the_baseline_is_opened_then_the_others() -> None:
+    stage = Stage()
+    with Block(0, candidates("bxy"), start=stage, limits=LIMITS):
+        assert stage.heard == [("request", "b"), ("request", "x"), ("request", "y")]
+
+
+def test_results_are_scored_against_the_baselines_answers() -> None:
+    stage = Stage()
+    asked: list[Any] = []
+    plain = Played.ask
+
+    def ask(self: Played, message: dict[str, Any], **rest: Any) -> Any:
+        asked.append(message.get("answers", "no"))
+        return plain(self, message, **rest)
+
+    with pytest.MonkeyPatch.context() as patch, Block(0, candidates("bx"), start=stage, limits=LIMITS) as block:
+        list(block.rounds(1))
+        patch.setattr(Played, "ask", ask)
+        measured = list(block.results())
+    assert asked == [None, "b.npz"]
+    assert Path("/scratch/b") in stage.readable["x"]
+    assert [m.run_id for m in measured] == ["b", "x"]
+    assert measured[0].opened.first_call == 30.0
+    assert measured[1].peak_memory_bytes == 100
+    assert measured[1].items_per_call == 4
+    assert measured[1].sandbox == "full"
+
+
+def test_throughput_of_a_causal_lm_counts_new_tokens() -> None:
+    with Block(0, candidates("b", LM), start=Stage(), limits=LIMITS) as block:
+        list(block.rounds(1))
+        assert next(block.results()).items_per_call == 4 * Workload().new_tokens
+
+
+@pytest.mark.parametrize("when", ["start", "request", "round", "answers"])
+def test_one_failure_does_not_stop_the_others(when: str) -> None:
+    stage = Stage({"x": when})
+    with Block(0, candidates("bxy"), start=stage, limits=LIMITS) as block:
+        rounds = list(block.rounds(2))
+        measured = [m.run_id for m in block.results()]
+    assert [r.run_id for r in rounds[-1] if r.run_id != "x"] in (["b", "y"], ["y", "b"])
+    assert measured == ["b", "y"]
+    assert set(block.failures) == {"x"}
+    assert block.failures["x"].what in ("Out of luck.", "It did not start.")
+    assert when == "start" or stage.children["x"].killed
+
+
+@pytest.mark.parametrize("when", ["start", "request", "round", "answers"])
+def test_the_baselines_failure_is_raised_and_leaves_nothing(when: str) -> None:
+    stage = Stage({"b": when})
+    with pytest.raises((StageError, ChildError)), Block(0, candidates("bx"), start=stage, limits=LIMITS) as block:
+        list(block.rounds(1))
+        list(block.results())
+    assert all(child.killed for child in stage.children.values())
+
+
+def test_a_cancel_comes_through_and_is_nobodys_failure() -> None:
+    stage = Stage()
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+        if ticks > 4:
+            raise Cancelled("Cancelled on request.")
+
+    with (
+        pytest.raises(Cancelled),
+        Block(0, candidates("bx"), start=stage, limits=LIMITS, tick=tick) as block,
+    ):
+        list(block.rounds(5))
+    assert block.failures == {}
+    assert all(child.killed for child in stage.children.values())
+
+
+def test_who_does_not_fit_in_memory_waits_for_another_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Memory:
+        available = 600
+
+    monkeypatch.setattr(block_module.psutil, "virtual_memory", Memory)
+    with Block(0, candidates("bwxyz"), start=Stage(memory=100), limits=LIMITS) as block:
+        assert [c.run_id for c in block.postponed] == ["y", "z"]
+        assert {r.run_id for r in next(block.rounds(1))} == {"b", "w", "x"}
+
+
+def test_a_block_always_has_one_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Memory:
+        available = 10
+
+    monkeypatch.setattr(block_module.psutil, "virtual_memory", Memory)
+    with Block(0, candidates("bxy"), start=Stage(memory=100), limits=LIMITS) as block:
+        assert [c.run_id for c in block.postponed] == ["y"]
+
+
+def test_a_round_in_which_the_machine_drifted_is_repeated_once(songs: list[float]) -> None:
+    stage = Stage()
+    songs += [1.0, 1.1, 1.1, 1.1]
+    with Block(0, candidates("bx"), start=stage, limits=LIMITS) as block:
+        rounds = list(block.rounds(2))
+    assert len(rounds) == 2
+    assert len(stage.turns()) == 6
+    assert (block.repeated, block.drifted) == (1, 0)
+
+
+def test_a_machine_that_keeps_drifting_is_remarked_upon(songs: list[float]) -> None:
+    songs += [1.0, 1.2, 1.0, 1.2, 1.0]
+    with Block(0, candidates("bx"), start=Stage(), limits=LIMITS) as block:
+        assert len(list(block.rounds(2))) == 2
+    assert block.drifted == 2
+    assert "during 2 rounds" in block.remarks()[0]
+
+
+def test_a_steady_machine_needs_no_remark() -> None:
+    with Block(0, candidates("bx"), start=Stage(), limits=LIMITS) as block:
+        list(block.rounds(3))
+    assert block.remarks() == () and block.repeated == 0
+
+
+def test_progress_of_each_run() -> None:
+    told: list[tuple[str, Progress]] = []
+    with Block(0, candidates("bx"), start=Stage(), limits=LIMITS, report=lambda r, p: told.append((r, p))) as block:
+        list(block.rounds(2))
+    assert [(r, p.stage, p.fraction) for r, p in told] == [
+        ("b", "opening", 0.0), ("x", "opening", 0.0),
+        ("b", "measuring", 0.5), ("x", "measuring", 0.5), ("b", "measuring", 1.0), ("x", "measuring", 1.0),
+    ]  # fmt: skip
+    assert told[-1][1].seconds_left == 0.0
+
+
+def test_drift() -> None:
+    assert drift([1.0, 1.05]) == pytest.approx(0.05)
+    assert drift([1.05, 1.0]) == pytest.approx(0.05)
+    assert drift([2.0]) == 0.0
