@@ -13,10 +13,8 @@ from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
 from engine.host import usable_cores
 from engine.runtimes.ort.executors import LmExecutor, TensorExecutor, open_session
-from engine.runtimes.ort.facts import census_of, integer_operators
-from engine.runtimes.ort.graph import MODEL, write_graph
-from engine.runtimes.ort.quantize import quantize
-from engine.runtimes.proof import demand
+
+MODEL = "model.onnx"
 
 
 class OnnxRuntime:
@@ -30,6 +28,12 @@ class OnnxRuntime:
         Raises StageError when the model does not export or the format has no kernels,
         NothingChanged when the produced file lacks the format.
         """
+        # what opens a model must not carry what made it: its memory is measured
+        from engine.runtimes.ort.facts import census_of, integer_operators
+        from engine.runtimes.ort.graph import write_graph
+        from engine.runtimes.ort.quantize import quantize
+        from engine.runtimes.proof import demand
+
         begun = time.perf_counter()
         context.report(Progress("Exporting to ONNX", 0.0))
         formats = deployment.formats

@@ -9,8 +9,6 @@ import onnx
 from engine.domain.artifact import ArtifactFormat, TaskId
 from engine.domain.deployment import Deployment
 from engine.domain.errors import StageError
-from engine.runtimes.cached_lm import BufferCacheLM
-from engine.runtimes.export import export_lm, export_module, save_onnx
 
 MODEL = "model.onnx"
 LARGEST = 2**31 - 2**24
@@ -26,6 +24,10 @@ def write_graph(deployment: Deployment, directory: Path) -> Path:
     file = directory / MODEL
     if deployment.card.format is ArtifactFormat.ONNX:
         return save(load(Path(deployment.variant.directory) / MODEL), file)
+    # torch only where something is exported: an ONNX artifact needs none
+    from engine.runtimes.cached_lm import BufferCacheLM
+    from engine.runtimes.export import export_lm, export_module, save_onnx
+
     if deployment.card.task is TaskId.CAUSAL_LM:
         exported, lm = export_lm(deployment, BufferCacheLM)
         save_onnx(exported, [*lm.inputs, *lm.past_names], ["logits", *lm.present_names], file)
