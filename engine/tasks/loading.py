@@ -20,7 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,9 @@ transformers.logging.disable_progress_bar()
 Attributes = Mapping[str, Mapping[str, Any]]
 """Module path to attribute name to value (number, flag, text or a list of them)."""
 
+Adopt = Callable[[nn.Module, dict[str, Tensor]], bool]
+"""Replaces modules of the empty model by layers of the tensors it takes out of the dict; whether it did."""
+
 WEIGHTS = "model.safetensors"
 VARIANT = "variant.json"
 
@@ -54,8 +57,10 @@ _AUTO: dict[TaskId, Any] = {
     TaskId.IMAGE_CLASSIFIER: transformers.AutoModelForImageClassification,
 }
 
-def load_module(variant: Variant, card: ModelCard) -> Traceable:
+def load_module(variant: Variant, card: ModelCard, adopt: Adopt | None = None) -> Traceable:
     """The model in fp32, in eval mode, without gradients.
+
+    `adopt` lets a runtime open a directory of its own making: see `Adopt`.
 
     Raises StageError when the files do not make this model (weights missing, a class
     that transformers does not know, a format that has no torch module).
@@ -67,8 +72,8 @@ def load_module(variant: Variant, card: ModelCard) -> Traceable:
         )
     directory = Path(variant.directory)
     try:
-        load = _load_variant if (directory / VARIANT).exists() else _load_pretrained
-        model = load(directory, card)
+        written_here = (directory / VARIANT).exists()
+        model = _load_variant(directory, card, adopt) if written_here else _load_pretrained(directory, card)
     except (ValueError, KeyError, OSError, RuntimeError, ImportError, AttributeError) as error:
         raise StageError(
             f"The {card.architecture} does not load.", mend="Check that config.json and the weights belong together.",
@@ -117,15 +122,16 @@ def _load_pretrained(directory: Path, card: ModelCard) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
-def _load_variant(directory: Path, card: ModelCard) -> nn.Module:
+def _load_variant(directory: Path, card: ModelCard, adopt: Adopt | None) -> nn.Module:
     config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     auto = _AUTO[card.task]
     with no_init_weights():
         model = auto.from_config(config, dtype=torch.float32, attn_implementation=_attention(auto, config))
     model.tie_weights()
     _drop_unused(model, card)
-    expected = _names_of(model)
     tensors = load_file(directory / WEIGHTS)
+    replaced = adopt(model, tensors) if adopt else False
+    expected = _names_of(model)
     if tensors.keys() != expected:
         odd = sorted(tensors.keys() ^ expected)
         raise StageError(
@@ -134,14 +140,16 @@ def _load_variant(directory: Path, card: ModelCard) -> nn.Module:
         )
     for name, tensor in tensors.items():
         place_tensor(model, name, tensor.float() if tensor.is_floating_point() else tensor)
-    model.tie_weights()
+    if not replaced:
+        model.tie_weights()
     _set_attributes(model, _attributes_of(directory))
     return model  # type: ignore[no-any-return]
 
 
 def _attention(auto: Any, config: Any) -> str:
-    kind = auto._model_mapping.get(type(config), None)
-    return "sdpa" if getattr(kind, "_supports_sdpa", False) else "eager"
+    kinds = auto._model_mapping.get(type(config), ())
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    return "sdpa" if any(kind._supports_sdpa for kind in kinds) else "eager"
 
 
 def _drop_unused(model: Any, card: ModelCard) -> None:

@@ -1,0 +1,30 @@
+"""Quantization: says which number formats the runtime shall realise when it lowers."""
+
+from __future__ import annotations
+
+import time
+
+from engine.domain.deployment import Applied, Deployment, Formats, NumberFormat, QuantizationMode
+from engine.domain.experiment import StageFacts
+from engine.domain.ports import Context
+from engine.techniques.quantization.spec import SPEC, Mode, QuantizationConfig
+
+
+class Quantization:
+    """Formats are realised last and by the runtime's own library, because no quantizer survives another's export."""
+
+    spec = SPEC
+
+    def apply(self, deployment: Deployment, config: QuantizationConfig, context: Context) -> Applied:
+        """Sets `formats`; mode `auto` leaves the mode open (NONE) for the runtime to choose.
+
+        Proof and facts of what came of it are the runtime's: see its lowering.
+        """
+        began = time.perf_counter()
+        mode = QuantizationMode.NONE if config.mode is Mode.AUTO else QuantizationMode(str(config.mode))
+        formats = Formats(weights=NumberFormat(str(config.format)), mode=mode, group_size=config.group_size)
+        facts: dict[str, float | int | str | bool] = {
+            "format_requested": str(config.format), "mode_requested": str(config.mode),
+            "group_size_requested": config.group_size,
+        }  # fmt: skip
+        return Applied(deployment.with_(formats=formats), StageFacts(self.spec.id, time.perf_counter() - began, facts))
