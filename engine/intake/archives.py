@@ -26,6 +26,7 @@ _AGAIN = "Pack and upload it again; a download that broke off is the usual cause
 def unzip(archive: Path, into: Path, census: Census) -> None:
     """Extract `archive` below `into`. Raises IntakeError."""
     with reading(_DAMAGED, mend=_AGAIN, where=archive.name), zipfile.ZipFile(archive) as opened:
+        census.expect(len(opened.infolist()))
         whole = _Gauge(census, archive.name, archive.stat().st_size)
         for info in opened.infolist():
             _check_zip_member(info)

@@ -34,14 +34,18 @@ class Census:
     bytes: int = 0
     names: set[str] = field(default_factory=set)
 
-    def admit(self, name: str) -> PurePosixPath | None:
-        """The safe relative path of a file's member name, None for junk. Raises IntakeError."""
-        self.members += 1
-        if self.members > self.limits.members:
+    def expect(self, members: int) -> None:
+        """Raises IntakeError when these are too many files."""
+        if members > self.limits.members:
             raise IntakeError(
                 f"The upload holds more than {self.limits.members:,} files.",
                 mend="Pack only the model's own files: config.json, weights and tokenizer.",
             )
+
+    def admit(self, name: str) -> PurePosixPath | None:
+        """The safe relative path of a file's member name, None for junk. Raises IntakeError."""
+        self.members += 1
+        self.expect(self.members)
         path = safe_path(name)
         if is_junk(path):
             return None

@@ -18,17 +18,16 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _SAVE_AGAIN = "Save the model again with save_pretrained and upload the new files."
 _REASONS = {
-    "HeaderTooLarge": "its first bytes are no safetensors header",
-    "HeaderTooSmall": "it ends within its header",
-    "InvalidHeaderLength": "its header is longer than the file: it was cut off, or it is no safetensors file",
-    "InvalidHeaderStart": "its header does not start as one",
-    "InvalidHeaderDeserialization": "its header is not readable",
-    "InvalidHeader": "its header is not readable",
-    "MetadataIncompleteBuffer": "it is truncated: the header announces more data than there is",
-    "InvalidOffset": "its tensors overlap or leave gaps",
-    "TensorInvalidInfo": "a tensor's size does not fit its shape",
-    "ValidationOverflow": "a tensor's shape is absurdly large",
+    "not fully covered": "it is truncated, or something was added at its end",
+    "header length": "it is cut off within its header",
+    "header too small": "it is cut off within its header",
+    "header too large": "it does not begin with a safetensors header",
+    "offset for tensor `": "its tensors overlap or leave gaps",
+    "invalid shape": "a tensor's size does not fit its shape",
+    "overflow": "a tensor is absurdly large",
+    "header": "its header is not readable",
 }
+"""What the library says to what a person is told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,11 @@ def kind_of(file: Path) -> Kind:
 def refuse_unusable(file: Path, kind: Kind, name: str) -> None:
     """Raise IntakeError for kinds of which nothing can be made, whatever the file is called."""
     if kind is Kind.EMPTY:
-        raise IntakeError("The file is empty.", mend="Upload it again; it has 0 bytes.", where=name)
+        raise IntakeError(
+            "The file is empty: it has 0 bytes.",
+            mend="Check the file where it came from, and upload it again.",
+            where=name,
+        )
     if kind is Kind.PICKLE:
         raise IntakeError(PICKLE, mend=CONVERT, where=name)
     if kind is Kind.LFS_POINTER:
