@@ -85,9 +85,13 @@ class BufferCacheLM(CachedLM):
 
 
 class GrowingCacheLM(CachedLM):
-    """The cache grows by the new positions at every call; attention is plain SDPA under a causal mask."""
+    """The cache grows by the new positions at every call; attention is plain SDPA under a causal mask.
 
-    inputs = ("input_ids", "kept")
+    `rows` reorders the cache's batch rows (always 0, 1, …): openvino fuses attention with
+    its cache only where it finds this gather.
+    """
+
+    inputs = ("input_ids", "kept", "rows")
 
     def __init__(self, model: Any, batch: int) -> None:
         super().__init__(model, batch)
@@ -98,8 +102,8 @@ class GrowingCacheLM(CachedLM):
             )
         model.set_attn_implementation("sdpa")
 
-    def forward(self, input_ids: Tensor, kept: Tensor, past: list[Tensor]) -> tuple[Tensor, ...]:
-        cache = _GrowingCache(past)
+    def forward(self, input_ids: Tensor, kept: Tensor, rows: Tensor, past: list[Tensor]) -> tuple[Tensor, ...]:
+        cache = _GrowingCache([tensor.index_select(0, rows) for tensor in past])
         before = past[0].shape[2]
         positions = torch.arange(input_ids.shape[1]) + before
         mask = torch.arange(before + input_ids.shape[1])[None, :] <= positions[:, None]
@@ -110,11 +114,11 @@ class GrowingCacheLM(CachedLM):
         return (self._logits(hidden, kept), *cache.tensors)
 
     def examples(self) -> tuple[Any, ...]:
-        return torch.zeros(self.batch, _PROMPT, dtype=torch.int64), torch.arange(3), self._past()
+        return torch.zeros(self.batch, _PROMPT, dtype=torch.int64), torch.arange(3), torch.arange(self.batch, dtype=torch.int32), self._past()
 
     def free_dimensions(self) -> tuple[Any, ...]:
         past = torch.export.Dim("past", min=0)
-        return {1: _DYNAMIC}, {0: _DYNAMIC}, [{2: past}] * len(self.cache_shapes)
+        return {1: _DYNAMIC}, {0: _DYNAMIC}, None, [{2: past}] * len(self.cache_shapes)
 
 
 class _GrowingCache:

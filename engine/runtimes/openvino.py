@@ -1,0 +1,103 @@
+"""openvino: IR files on its CPU plugin, quantized by NNCF."""
+
+from __future__ import annotations
+
+import engine.runtimes.ov  # isort: skip  first of all: switches telemetry off
+
+import time
+from pathlib import Path
+
+import openvino as ov
+
+from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
+from engine.domain.deployment import Deployment, Formats, Lowered, NumberFormat, QuantizationMode
+from engine.domain.errors import NothingChanged, StageError
+from engine.domain.experiment import Progress, StageFacts
+from engine.domain.ports import Context, Executor
+from engine.domain.recipe import RuntimeId
+from engine.domain.workload import Workload
+from engine.host import usable_cores
+from engine.runtimes.ov.executors import LmExecutor, TensorExecutor
+from engine.runtimes.ov.facts import INTEGER_OPERATORS, census_of, executed
+from engine.runtimes.ov.graph import build
+from engine.runtimes.ov.quantize import quantize
+from engine.runtimes.proof import Census, demand
+
+MODEL = "model.xml"
+ACTIVATION_GROUP = 32
+
+
+class OpenVino:
+    """`model.xml` and `model.bin` with the workload's shapes."""
+
+    id = RuntimeId.OPENVINO
+
+    def lower(self, deployment: Deployment, context: Context) -> Lowered:
+        """Convert, quantize, and prove it from the file and from the graph that is executed.
+
+        Raises StageError when the model does not convert or the host lacks bf16,
+        NothingChanged when the file or the executed graph lacks the format.
+        """
+        begun = time.perf_counter()
+        formats = deployment.formats
+        _refuse(formats)
+        context.report(Progress("Converting to openvino", 0.0))
+        model = build(deployment)
+        if not formats.is_plain:
+            context.report(Progress("Quantizing with NNCF", 0.4))
+            model = quantize(model, deployment, context)
+        file = context.scratch / MODEL
+        ov.save_model(model, file, compress_to_fp16=formats.weights is NumberFormat.BF16)
+        settings = _settings(formats)
+        context.report(Progress("Compiling for this processor", 0.8))
+        census = census_of(ov.Core().read_model(file))
+        census.operators |= executed(_compiled(file, settings, context.threads))
+        _prove(formats, census)
+        files = (MODEL, "model.bin")
+        return Lowered(
+            runtime=self.id, directory=str(context.scratch), files=files,
+            size_bytes=sum((context.scratch / name).stat().st_size for name in files), settings=settings,
+            facts=StageFacts("openvino", time.perf_counter() - begun, census.facts()),
+        )  # fmt: skip
+
+    def open(self, lowered: Lowered, card: ModelCard, workload: Workload, threads: int) -> Executor:
+        """Compiled for this processor; raises StageError when the files do not open."""
+        compiled = _compiled(Path(lowered.directory) / MODEL, lowered.settings, threads)
+        if card.task is TaskId.CAUSAL_LM and card.format is not ArtifactFormat.ONNX:
+            return LmExecutor(compiled)
+        return TensorExecutor(compiled)
+
+
+def _settings(formats: Formats) -> dict[str, str]:
+    """Compile properties that belong to the formats; without the hints openvino chooses bf16 and a u8 cache by itself."""
+    settings = {"INFERENCE_PRECISION_HINT": "bf16" if formats.weights is NumberFormat.BF16 else "f32"}
+    settings["KV_CACHE_PRECISION"] = settings["INFERENCE_PRECISION_HINT"]
+    group = ACTIVATION_GROUP if formats.mode is QuantizationMode.DYNAMIC else 0
+    return settings | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(group)}
+
+
+def _compiled(file: Path, settings: dict[str, str], threads: int) -> ov.CompiledModel:
+    properties = {
+        "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(threads or usable_cores()), **settings,
+    }  # fmt: skip
+    try:
+        return ov.Core().compile_model(str(file), "CPU", properties)
+    except RuntimeError as error:
+        raise StageError("openvino does not compile this model.", where=file.name, detail=str(error)) from error
+
+
+def _refuse(formats: Formats) -> None:
+    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if formats.weights is NumberFormat.BF16 and "BF16" not in capabilities:
+        raise StageError(
+            "This processor has no bf16 arithmetic, so openvino would run f32.",
+            mend="Choose format=int8, or a host with AVX512-BF16 or AMX.",
+        )
+
+
+def _prove(formats: Formats, census: Census) -> None:
+    if formats.weights is NumberFormat.BF16:
+        if not census.operators.get("executed_bf16"):
+            raise NothingChanged("openvino was told bf16 and executes f32.", mend="Choose format=int8 here.")
+    elif formats.mode is not QuantizationMode.DYNAMIC:
+        demand(formats, census, INTEGER_OPERATORS, "openvino")

@@ -1,0 +1,79 @@
+"""Opened openvino models: numpy in, numpy out, one infer request each."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import openvino as ov
+
+from engine.domain.errors import StageError
+from engine.domain.ports import Array, Batch, Generation, Outputs
+
+
+class TensorExecutor:
+    """Named tensors in, named tensors out; shapes are the workload's."""
+
+    def __init__(self, compiled: ov.CompiledModel) -> None:
+        self._request: ov.InferRequest | None = compiled.create_infer_request()
+        self._inputs = [(port.get_any_name(), port.get_element_type().to_dtype()) for port in compiled.inputs]
+        self._outputs = [port.get_any_name() for port in compiled.outputs]
+
+    def infer(self, batch: Batch) -> Outputs:
+        request = self._request
+        assert request is not None
+        arrays = [np.ascontiguousarray(batch[name], dtype) for name, dtype in self._inputs]
+        for index, array in enumerate(arrays):
+            request.set_input_tensor(index, ov.Tensor(array, shared_memory=True))
+        request.infer()
+        return {name: request.get_output_tensor(i).data.copy() for i, name in enumerate(self._outputs)}
+
+    def generate(self, input_ids: Array, new_tokens: int) -> Generation:
+        raise StageError("Only a causal LM generates.", mend="Call infer.")
+
+    def close(self) -> None:
+        self._request = None
+
+
+class LmExecutor:
+    """A causal LM whose KV cache is the request's own state."""
+
+    def __init__(self, compiled: ov.CompiledModel) -> None:
+        self._request: ov.InferRequest | None = compiled.create_infer_request()
+        self._last = np.zeros(1, np.int64)
+
+    def infer(self, batch: Batch) -> Outputs:
+        ids = batch["input_ids"]
+        self._reset()
+        return {"logits": self._run(ids, np.arange(ids.shape[1])).copy()}
+
+    def generate(self, input_ids: Array, new_tokens: int) -> Generation:
+        begun = time.perf_counter()
+        self._reset()
+        tokens = np.empty((input_ids.shape[0], new_tokens), np.int64)
+        times = []
+        logits = self._run(input_ids, np.array([input_ids.shape[1] - 1]))
+        for index in range(new_tokens):
+            tokens[:, index] = logits[:, -1].argmax(axis=-1)
+            times.append(time.perf_counter() - begun)
+            if index + 1 < new_tokens:
+                logits = self._run(tokens[:, index : index + 1], self._last)
+        return Generation(tokens, tuple(times))
+
+    def close(self) -> None:
+        self._request = None
+
+    def _reset(self) -> None:
+        assert self._request is not None
+        self._request.reset_state()
+
+    def _run(self, ids: Array, kept: Array) -> Array:
+        """Logits (batch, kept, vocabulary) of further positions; overwritten by the next call."""
+        request = self._request
+        assert request is not None
+        given = {"input_ids": ids, "kept": kept, "rows": np.arange(ids.shape[0], dtype=np.int32)}
+        arrays = {name: np.ascontiguousarray(array) for name, array in given.items()}
+        for name, array in arrays.items():
+            request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+        request.infer()
+        return np.asarray(request.get_tensor("logits").data)
