@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.http.site import MIDDLEWARE, ROUTES, announce
+from pages.http.site import site
 from pages.parts.navigation import navigate
 
-app = st.App(__file__, routes=ROUTES, middleware=MIDDLEWARE, lifespan=announce)
+app = st.App(__file__, routes=site().routes, middleware=site().middleware, lifespan=site().lifespan)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import hmac
 import re
 import secrets
 from asyncio import sleep
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from html import escape
 from urllib.parse import quote, urlsplit
 
@@ -46,23 +46,30 @@ def owner_token(settings: Settings) -> str:
         return settings.owner_token
     kept = settings.home / "owner_token"
     settings.home.mkdir(parents=True, exist_ok=True)
+    made = kept.with_name(f".owner_token.{secrets.token_hex(4)}")
+    made.touch(mode=0o600)
+    made.write_text(secrets.token_urlsafe(32))
     try:
-        kept.touch(mode=0o600, exist_ok=False)
-        kept.write_text(secrets.token_urlsafe(32))
+        # appears whole or not at all, and the first of several processes wins
+        kept.hardlink_to(made)
     except FileExistsError:
         pass
+    finally:
+        made.unlink()
     return kept.read_text().strip()
 
 
 class OwnerGuard:
-    """Lets the owner through, and a guest only to a shared report and the login page."""
+    """Where others can reach the dashboard, lets the owner through and a guest only to
+    a shared report and the login page."""
 
-    def __init__(self, app: ASGIApp, token: Callable[[], str]) -> None:
+    def __init__(self, app: ASGIApp, token: Callable[[], str], exposed: Callable[[], bool]) -> None:
         self._app = app
         self._token = token
+        self._exposed = exposed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or self._may_pass(scope):
+        if scope["type"] == "lifespan" or not self._exposed() or self._may_pass(scope):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             # closed before it was accepted: the server answers 403
@@ -93,7 +100,7 @@ def is_owner(connection: HTTPConnection, token: str) -> bool:
     return True
 
 
-def login_routes_of(token: Callable[[], str]) -> Callable[[Request], object]:
+def login_endpoint(token: Callable[[], str]) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint of `/login`: a page on GET, the cookie on POST with the right token."""
 
     async def login(request: Request) -> Response:

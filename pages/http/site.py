@@ -1,73 +1,85 @@
-"""Routes and middleware put together, and what is printed at start."""
+"""Routes and middleware put together, what happens at start, and what is printed then."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
 from streamlit import config
 
 from engine.settings import Settings
-from pages.http import shares, uploads
-from pages.http.auth import LOOPBACK, OwnerGuard, is_exposed, login_routes_of, owner_token
+from engine.worker import ensure_worker
+from pages.http import downloads, shares, uploads
+from pages.http.auth import LOOPBACK, OwnerGuard, is_exposed, login_endpoint, owner_token
 from pages.http.security import LOCAL_NAMES, SameOrigin, SecurityHeaders
+from pages.parts.shell import resources
+
+
+@dataclass(frozen=True)
+class Site:
+    """What `st.App` is given beside the script."""
+
+    routes: list[BaseRoute]
+    middleware: list[Middleware]
+    lifespan: Callable[[object], AbstractAsyncContextManager[None]]
 
 
 @cache
-def _settings() -> Settings:
-    return Settings.from_environment()
+def site() -> Site:
+    """The site as the environment and Streamlit's own options describe it."""
+    return site_of(Settings.from_environment(), lambda: config.get_option("server.address"))
 
 
-def _exposed() -> bool:
-    return is_exposed(_settings(), config.get_option("server.address"))
+def site_of(settings: Settings, server_address: Callable[[], str | None]) -> Site:
+    """`server_address` is asked late: Streamlit reads its flags after this file."""
+
+    def exposed() -> bool:
+        return is_exposed(settings, server_address())
+
+    @cache
+    def token() -> str:
+        return owner_token(settings)
+
+    def hosts() -> frozenset[str] | None:
+        return None if exposed() else LOCAL_NAMES
+
+    @asynccontextmanager
+    async def lifespan(_app: object) -> AsyncIterator[None]:
+        print(f"Speedrail is at {address(settings, server_address(), token() if exposed() else '')}", flush=True)
+        threading.Thread(target=_resume_work, args=(settings,), name="resume-work", daemon=True).start()
+        yield
+
+    return Site(
+        routes=[
+            *shares.ROUTES,
+            *uploads.ROUTES,
+            *downloads.ROUTES,
+            Route("/login", login_endpoint(token), methods=["GET", "POST"]),
+        ],
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(SameOrigin, hosts=hosts, public_url=settings.public_url),
+            Middleware(OwnerGuard, token=token, exposed=exposed),
+        ],
+        lifespan=lifespan,
+    )
 
 
-@cache
-def _token() -> str:
-    return owner_token(_settings())
+def address(settings: Settings, server_address: str | None, token: str) -> str:
+    """The address to open; a token stands behind `#`, where browsers keep it to themselves."""
+    host = server_address or settings.bind
+    reachable = "127.0.0.1" if host in (*LOOPBACK, "0.0.0.0", "::") else host
+    base = settings.public_url or f"http://{reachable}:{config.get_option('server.port')}"
+    return f"{base}/login#token={token}" if token else base
 
 
-class OwnerGuardWhenExposed(OwnerGuard):
-    """Asks for the token only where others can reach the dashboard."""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if _exposed():
-            await super().__call__(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-
-def _hosts() -> frozenset[str] | None:
-    return None if _exposed() else LOCAL_NAMES
-
-
-ROUTES: list[BaseRoute] = [
-    *shares.ROUTES,
-    *uploads.ROUTES,
-    Route("/login", login_routes_of(_token), methods=["GET", "POST"]),
-]
-MIDDLEWARE = [
-    Middleware(SecurityHeaders),
-    Middleware(SameOrigin, hosts=_hosts, public_url=Settings.from_environment().public_url),
-    Middleware(OwnerGuardWhenExposed, token=_token),
-]
-
-
-@asynccontextmanager
-async def announce(_app: object) -> AsyncIterator[None]:
-    """Print where the dashboard is; with the token's address where one is demanded."""
-    print(f"Speedrail is at {address()}", flush=True)
-    yield
-
-
-def address() -> str:
-    """The address to open, the owner's token behind `#` where one is demanded."""
-    settings = _settings()
-    port = config.get_option("server.port")
-    host = config.get_option("server.address") or settings.bind
-    base = settings.public_url or f"http://{'127.0.0.1' if host in (*LOOPBACK, '0.0.0.0', '::') else host}:{port}"
-    return f"{base}/login#token={_token()}" if _exposed() else base
+def _resume_work(settings: Settings) -> None:
+    """What was queued before the last stop goes on, whether or not somebody opens a page."""
+    storage = resources().storage
+    if storage.experiments.unfinished() or storage.intakes.unfinished():
+        ensure_worker(settings)

@@ -66,7 +66,7 @@ def _going(job: IntakeJob) -> None:
             st.progress(0.0, text="Waiting for the worker")
             return
         left = f", {duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
-        st.progress(min(max(progress.fraction, 0.0), 1.0), text=f"{plain(progress.stage)}{left}")
+        st.progress(min(max(progress.fraction, 0.0), 1.0), text=f"{plain(progress.stage.capitalize())}{left}")
 
 
 def _failed(job: IntakeJob) -> None:
