@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, FromClause, create_engine, event
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -47,6 +48,7 @@ class Database:
             ) from error
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
+            self.engine.dialect.statement_compiler = _HintingCompiler
             self.path = Path(self.url.database or "speedrail.db").resolve()
             self.path.parent.mkdir(parents=True, exist_ok=True)
             event.listen(self.engine, "connect", _prepare_sqlite)
@@ -67,6 +69,13 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+class _HintingCompiler(SQLiteCompiler):
+    """SQLAlchemy drops `Select.with_hint` on SQLite; history needs `INDEXED BY`."""
+
+    def get_from_hint_text(self, table: FromClause, text: str | None) -> str | None:
+        return text
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

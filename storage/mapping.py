@@ -8,13 +8,11 @@ from typing import Any
 from engine.domain.artifact import Artifact
 from engine.domain.experiment import Experiment, Run, RunStatus, StageFacts
 from engine.domain.metrics import Measurement, Provenance, Ratio, Verdict
-from storage.schema import ArtifactRow, ExperimentRow, MeasurementRow, RunRow
+from storage.schema import HEADLINE, ArtifactRow, ExperimentRow, MeasurementRow, RunRow
+from storage.views import RunSummary
 from storage.words import document
 
 Values = dict[str, Any]
-
-HEADLINE = ("latency", "latency_p90", "throughput", "peak_memory", "size", "quality")
-"""Metrics whose medians are columns of `runs`, named as the metric."""
 
 
 def artifact_of(row: ArtifactRow) -> Artifact:
@@ -79,6 +77,37 @@ def speedup_of(row: RunRow) -> Ratio | None:
 def _measurement_of(row: MeasurementRow) -> Measurement:
     ci95 = None if row.low is None or row.high is None else (row.low, row.high)
     return Measurement(row.name, row.unit, row.median, ci95, row.samples, Provenance(row.provenance))
+
+
+def run_summary_of(
+    run: RunRow, artifact_id: str, artifact_name: str, experiment_id: str, experiment_name: str, tags: tuple[str, ...]
+) -> RunSummary:
+    return RunSummary(
+        id=run.id,
+        experiment_id=experiment_id,
+        artifact_id=artifact_id,
+        artifact_name=artifact_name,
+        experiment_name=experiment_name,
+        name=run.name,
+        recipe=run.recipe,
+        runtime=run.runtime,
+        status=RunStatus(run.status),
+        created_at=run.created_at,
+        finished_at=run.finished_at,
+        tags=tags,
+        latency=run.latency,
+        latency_p90=run.latency_p90,
+        throughput=run.throughput,
+        peak_memory=run.peak_memory,
+        size=run.size,
+        quality=run.quality,
+        speedup=run.speedup,
+        speedup_low=run.speedup_low,
+        speedup_high=run.speedup_high,
+        verdict=Verdict(run.verdict) if run.verdict else None,
+        acceptable=run.acceptable,
+        lowered_bytes=run.lowered_bytes,
+    )
 
 
 def techniques_of(recipe: str) -> str:

@@ -11,6 +11,10 @@ down_revision = None
 KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 MOMENT = sa.DateTime(timezone=True).with_variant(sa.BigInteger(), "sqlite")
 
+METRICS = ("latency", "latency_p90", "throughput", "peak_memory", "size", "quality")
+FILTERED = ("created_at", "artifact_key", "status", "runtime", "techniques", "speedup", *METRICS)
+SORTED = ("created_at", "recipe", "status", "runtime", "verdict", *METRICS, "speedup", "speedup_low", "speedup_high")
+
 _FTS5 = """
 CREATE VIRTUAL TABLE run_search USING fts5(
     recipe, name, notes, tags, artifact, experiment, tokenize='unicode61', prefix='1 2 3'
@@ -143,22 +147,12 @@ def _create_tables() -> None:
         sa.UniqueConstraint("id", name=op.f("uq_runs_id")),
     )
     op.create_index(op.f("ix_runs_artifact_key_acceptable_speedup"), "runs", ["artifact_key", "acceptable", "speedup"])
-    op.create_index(op.f("ix_runs_artifact_key_created_at"), "runs", ["artifact_key", "created_at"])
-    op.create_index(op.f("ix_runs_created_at_key"), "runs", ["created_at", "key"])
     op.create_index(
         op.f("ix_runs_experiment_key_status_acceptable_speedup"),
         "runs",
         ["experiment_key", "status", "acceptable", "speedup"],
     )
-    op.create_index(op.f("ix_runs_latency"), "runs", ["latency"])
-    op.create_index(op.f("ix_runs_latency_p90"), "runs", ["latency_p90"])
     op.create_index(op.f("ix_runs_lowered_id"), "runs", ["lowered_id"])
-    op.create_index(op.f("ix_runs_peak_memory"), "runs", ["peak_memory"])
-    op.create_index(op.f("ix_runs_quality"), "runs", ["quality"])
-    op.create_index(op.f("ix_runs_size"), "runs", ["size"])
-    op.create_index(op.f("ix_runs_speedup"), "runs", ["speedup"])
-    op.create_index(op.f("ix_runs_status_created_at"), "runs", ["status", "created_at"])
-    op.create_index(op.f("ix_runs_throughput"), "runs", ["throughput"])
     op.create_table(
         "shares",
         sa.Column("id", sa.String(), nullable=False),
@@ -240,3 +234,6 @@ def _create_tables() -> None:
         sa.ForeignKeyConstraint(["run_key"], ["runs.key"], name=op.f("fk_stages_run_key"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_key", "position", name=op.f("pk_stages")),
     )
+    for name in SORTED:
+        payload = [column for column in FILTERED if column != name]
+        op.create_index(f"ix_runs_by_{name}", "runs", [name, "key", *payload])
