@@ -32,10 +32,10 @@ def probe_texts(part: str) -> Items:
 
 @cache
 def probe_images(part: str) -> Items:
-    """Square crops of photographs at several scales, uint8 (items, 224, 224, 3)."""
+    """Square crops of photographs at several scales, uint8 (items, 224, 224, 3), the photographs taking turns."""
     photographs = sorted((_FOLDER / part).glob("*.jpg"))
-    crops = [crop for photograph in photographs for crop in _crops(photograph, _CROPS[part])]
-    return Items(arrays={IMAGES: np.stack(crops)})
+    turns = zip(*(_crops(photograph, _CROPS[part]) for photograph in photographs), strict=True)
+    return Items(arrays={IMAGES: np.stack([crop for turn in turns for crop in turn])})
 
 
 def _crops(path: Path, count: int) -> list[Array]:

@@ -18,9 +18,14 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """Resize (and crop the centre by `crop` of the side), scale, normalise. `size` 0: not told."""
+    """Cut, resize, scale, normalise. `size` is the side of what comes out, 0 where nobody tells.
+
+    `keeps_aspect` cuts the centre in the shape of what comes out, `crop` of its side;
+    without it the whole image is stretched.
+    """
 
     size: int = 0
+    keeps_aspect: bool = False
     crop: float = 1.0
     resample: int = Image.Resampling.BILINEAR
     scale: float = 1 / 255
@@ -32,10 +37,12 @@ class Preprocessing:
         """From preprocessor_config.json; ImageNet's usual numbers where it is silent or missing."""
         file = directory / "preprocessor_config.json"
         told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        resized, cut = _side(told.get("size")), _side(told.get("crop_size")) if told.get("do_center_crop") else 0
         normal = told.get("do_normalize", True)
         return cls(
-            size=_side(told.get("crop_size") if told.get("do_center_crop") else told.get("size")),
-            crop=float(told.get("crop_pct") or 1.0),
+            size=cut or resized,
+            keeps_aspect=bool(cut) or "shortest_edge" in str(told.get("size")),
+            crop=cut / resized if cut and resized else float(told.get("crop_pct") or 1.0),
             resample=int(told.get("resample") or Image.Resampling.BILINEAR),
             scale=float(told.get("rescale_factor") or 1 / 255) if told.get("do_rescale", True) else 1.0,
             mean=tuple(told.get("image_mean") or _IMAGENET_MEAN) if normal else (0.0,),
@@ -52,11 +59,16 @@ class Preprocessing:
         return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
 
     def _resized(self, image: Array, height: int, width: int) -> Array:
-        full_height, full_width = image.shape[:2]
-        across, down = full_width * (1 - self.crop) / 2, full_height * (1 - self.crop) / 2
-        box = (across, down, full_width - across, full_height - down)
-        picture = Image.fromarray(image).resize((width, height), Image.Resampling(self.resample), box=box)
-        return np.asarray(picture)
+        picture = Image.fromarray(image)
+        if not self.keeps_aspect:
+            return np.asarray(picture.resize((width, height), Image.Resampling(self.resample)))
+        # in two steps with whole pixels, as transformers does it: a cut while resizing differs by half a pixel
+        edge = int(max(height, width) / min(self.crop, 1.0) + 1e-6)
+        shorter = min(picture.size)
+        wide, high = (int(edge * length / shorter) for length in picture.size)
+        left, top = (wide - width) // 2, (high - height) // 2
+        resized = picture.resize((wide, high), Image.Resampling(self.resample))
+        return np.asarray(resized.crop((left, top, left + width, top + height)))
 
 
 def _side(size: Any) -> int:

@@ -1,0 +1,247 @@
+"""The numbers, against independent calculations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from transformers import ConvNextImageProcessorPil, ViTImageProcessorPil
+
+from benchmarks.models import resnet18_digits
+from engine.data.datasets import parse_dataset
+from engine.data.items import Items
+from engine.data.probes import probe_images
+from engine.domain.errors import StageError
+from engine.domain.metrics import ACCURACY, COSINE, Measurement
+from engine.domain.workload import Workload
+from engine.tasks.base import TaskBatch, filled_rows, gather
+from engine.tasks.causal_lm import CausalLM
+from engine.tasks.classes import LOGITS
+from engine.tasks.image_classifier import ImageClassifier
+from engine.tasks.images import Preprocessing
+from engine.tasks.intervals import mean_of
+from engine.tasks.tensors import MOST_VALUES, Tensors
+from engine.tasks.text_classifier import TextClassifier
+from engine.tasks.text_encoder import TextEncoder, cosines, pooled, pooling_of, rank_correlation
+from engine.tasks.tokenizing import tokenizer_of
+from tests import models
+from tests.engine.tasks.conftest import Answers, Load
+from tests.models import tiny_card
+
+RNG = np.random.default_rng(11)
+
+
+def by_name(measurements: list[Measurement]) -> dict[str, Measurement]:
+    return {m.name: m for m in measurements}
+
+
+def test_perplexity_is_torchs_cross_entropy_over_all_next_tokens(load: Load, answers: Answers, tmp_path: Path) -> None:
+    directory = models.tiny_llama(tmp_path)
+    card, module, task = tiny_card(directory), load(directory), CausalLM()
+    texts = Items(texts=tuple(f"Line {i} of a short story." for i in range(9)))
+    batches = task.batches(card, directory, Workload(batch_size=4, sequence_length=16), texts)
+    answered = answers(task, module, batches)
+    ids = torch.tensor(tokenizer_of(directory).encode("\n".join(texts.texts)).ids)
+    losses = [
+        torch.nn.functional.cross_entropy(module(piece[None])[0][0, :-1], piece[1:], reduction="none")
+        for piece in ids.split(16)
+    ]
+    expected = torch.cat(losses)
+    assert answered["real"].sum() == len(expected)
+    np.testing.assert_allclose(answered["nll"][answered["real"]], expected, rtol=1e-4, atol=1e-4)
+    scores = by_name(task.score(answered, answered, None))
+    assert scores["perplexity"].median == pytest.approx(float(expected.mean().exp()), rel=1e-4)
+    assert scores["token_agreement"].median == 1
+
+
+def test_packed_sequences_hold_every_token_once(tmp_path: Path) -> None:
+    directory = models.tiny_llama(tmp_path)
+    texts = Items(texts=tuple("word " * (i % 7 + 1) for i in range(23)))
+    batches = CausalLM().batches(tiny_card(directory), directory, Workload(batch_size=3, sequence_length=20), texts)
+    packed = np.concatenate([b["input_ids"][b.real] for b in batches])
+    assert packed.tolist() == tokenizer_of(directory).encode("\n".join(texts.texts)).ids
+
+
+def test_the_tokenizers_own_first_token_begins_each_sequence(tmp_path: Path) -> None:
+    directory = models.tiny_llama(tmp_path)
+    models.byte_tokenizer(brackets=True).save(str(directory / "tokenizer.json"))
+    batches = CausalLM().batches(
+        tiny_card(directory), directory, Workload(batch_size=2, sequence_length=8), Items(texts=("abcdefg" * 5,))
+    )
+    assert all((b["input_ids"][:, 0] == 1).all() for b in batches)
+    assert 2 not in np.concatenate([b["input_ids"] for b in batches])
+
+
+def test_quality_of_a_causal_lm_is_the_ratio_of_perplexities() -> None:
+    real = np.ones((40, 15), dtype=bool)
+    real[-1, 6:] = False
+    reference = {"nll": RNG.gamma(2, 1, (40, 15)), "next": RNG.integers(0, 9, (40, 15)), "real": real}
+    worse = {**reference, "nll": reference["nll"] * 1.1, "next": np.where(RNG.random((40, 15)) < 0.2, -1, reference["next"])}
+    scores = by_name(CausalLM().score(reference, worse, None))
+    before, after = (np.exp(answer["nll"][real].mean()) for answer in (reference, worse))
+    assert scores["perplexity"].median == pytest.approx(after)
+    assert scores["quality"].median == pytest.approx(before / after)
+    assert scores["token_agreement"].median == pytest.approx((worse["next"] == reference["next"])[real].mean())
+    low, high = scores["quality"].ci95 or (0, 0)
+    assert low < before / after < high
+    assert high - low < 0.1, "resampled in pairs, the interval of the ratio is narrower than that of a perplexity"
+
+
+def test_a_causal_lm_needs_two_tokens_to_be_scored(tmp_path: Path) -> None:
+    directory = models.tiny_llama(tmp_path)
+    with pytest.raises(StageError, match="nothing to score"):
+        CausalLM().batches(tiny_card(directory), directory, Workload(sequence_length=1), Items(texts=("abc",)))
+
+
+@given(arrays.arrays(np.float32, (5, 4), elements=st.floats(-10, 10, width=32)))
+def test_cosines_stay_within_bounds_and_are_one_with_themselves(a: np.ndarray) -> None:
+    assert np.allclose(cosines(a, a), 1)
+    other = cosines(a, np.roll(a, 1, axis=0))
+    assert ((other >= -1) & (other <= 1)).all()
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("mean", [2, 3]), ("max", [3, 4]), ("cls", [1, 2])])
+def test_pooling_ignores_masked_tokens(mode: str, expected: list[float]) -> None:
+    tokens = np.array([[[1, 2], [3, 4], [99, 99]]], dtype=np.float32)
+    assert pooled(tokens, np.array([[1, 1, 0]]), mode).tolist() == [expected]
+
+
+def test_pooling_comes_from_the_sentence_transformers_files(tmp_path: Path) -> None:
+    assert pooling_of(tmp_path) == "mean"
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+    assert pooling_of(tmp_path) == "cls"
+
+
+def test_labelled_pairs_give_spearman(tmp_path: Path) -> None:
+    embeddings = RNG.normal(size=(60, 8)).astype(np.float32)
+    labels = np.round(RNG.random(30) * 5)
+    scores = by_name(TextEncoder().score({"embedding": embeddings}, {"embedding": embeddings}, labels))
+    expected = scipy.stats.spearmanr(cosines(embeddings[0::2], embeddings[1::2]), labels).statistic
+    assert scores["spearman"].median == pytest.approx(expected)
+    assert scores["spearman"].samples == 30
+    assert scores["quality"].median == pytest.approx(1)
+
+
+@given(st.lists(st.integers(0, 4), min_size=3, max_size=30).filter(lambda v: len(set(v)) > 1))
+@settings(max_examples=8, deadline=None)
+def test_spearman_agrees_with_scipy_on_ties(values: list[int]) -> None:
+    similarity = np.sin(np.arange(len(values)) * 2.0)
+    expected = scipy.stats.spearmanr(similarity, values).statistic
+    assert rank_correlation(similarity, np.array(values)).median == pytest.approx(expected)
+
+
+def test_the_interval_is_scipys_percentile_bootstrap() -> None:
+    values = RNG.gamma(2, 1, 200)
+    ours = mean_of(COSINE, values)
+    theirs = scipy.stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(1)).confidence_interval
+    assert ours.median == pytest.approx(values.mean())
+    assert ours.ci95 == pytest.approx((theirs.low, theirs.high), rel=0.02)
+    assert mean_of(COSINE, values) == ours, "the same numbers give the same interval"
+    assert mean_of(COSINE, values[:1]).ci95 is None
+
+
+def test_accuracy_and_quality_of_a_labelled_classifier() -> None:
+    labels = RNG.integers(0, 3, 200)
+    reference, given_logits = np.eye(3)[labels], np.eye(3)[labels]
+    reference[:40] = np.eye(3)[(labels[:40] + 1) % 3]
+    given_logits[:60] = np.eye(3)[(labels[:60] + 1) % 3]
+    scores = by_name(TextClassifier().score({LOGITS: reference}, {LOGITS: given_logits}, labels))
+    assert scores["accuracy"].median == pytest.approx(0.7)
+    assert scores["agreement"].median == pytest.approx(0.9)
+    assert scores["quality"].median == pytest.approx(0.7 / 0.8)
+    low, high = scores["quality"].ci95 or (0, 0)
+    assert 0.7 < low < 0.875 < high < 1
+
+
+def test_labels_that_are_never_right_are_refused() -> None:
+    logits = {LOGITS: np.eye(3)[np.zeros(20, int)]}
+    with pytest.raises(StageError, match="no label right"):
+        TextClassifier().score(logits, logits, np.ones(20, int))
+
+
+def test_class_names_are_looked_up(tmp_path: Path) -> None:
+    directory = models.tiny_bert_classifier(tmp_path)
+    config = json.loads((directory / "config.json").read_text()) | {"id2label": {"0": "Bad", "1": "Good", "2": "Odd"}}
+    (directory / "config.json").write_text(json.dumps(config))
+    card, task = tiny_card(directory), TextClassifier()
+    named = Items(texts=("a", "b", "c"), labels=np.array(["good", "Bad", "ODD"]))
+    assert task.labels(card, directory, named).tolist() == [1, 0, 2]
+    with pytest.raises(StageError, match=r"no class called fine.*bad, good, odd"):
+        task.labels(card, directory, Items(texts=("a",), labels=np.array(["fine"])))
+    with pytest.raises(StageError, match="from 0 to 3, the model knows 3"):
+        task.labels(card, directory, Items(texts=("a", "b"), labels=np.array([0, 3])))
+    assert task.labels(card, directory, Items(texts=("a",))) is None
+
+
+def test_a_single_logit_is_no_classifier() -> None:
+    batch = TaskBatch({}, np.ones(2, bool))
+    with pytest.raises(StageError, match=r"shape \(2, 1\)"):
+        TextClassifier().answer({"logits": np.zeros((2, 1))}, batch)
+
+
+def test_tensors_compare_all_outputs_of_an_item() -> None:
+    task, batch = Tensors(), TaskBatch({}, np.ones(12, bool))
+    outputs = {"boxes": RNG.normal(size=(12, 100, 100)), "scores": RNG.normal(size=(12, 3))}
+    reference = task.answer(outputs, batch)
+    assert reference["boxes"].shape == (12, MOST_VALUES)
+    answers = {**reference, "scores": reference["scores"] + np.float32(0.5)}
+    scores = by_name(task.score(reference, answers, None))
+    assert scores["max_deviation"].median == pytest.approx(0.5, abs=1e-6)
+    size = sum(np.abs(array).sum() for array in reference.values())
+    assert scores["mean_deviation"].median == pytest.approx(12 * 3 * 0.5 / size, rel=1e-5)
+    assert 0.99 < scores["quality"].median < 1
+
+
+def test_tensors_need_a_batch_axis() -> None:
+    with pytest.raises(StageError, match="no batch axis"):
+        Tensors().answer({"y": np.zeros(3)}, TaskBatch({}, np.ones(4, bool)))
+
+
+@given(st.integers(1, 40), st.integers(1, 12))
+def test_filled_rows_cover_each_item_once_and_fill_with_their_own(count: int, size: int) -> None:
+    rows = list(filled_rows(count, size))
+    assert np.concatenate([places[real] for places, real in rows]).tolist() == list(range(count))
+    for places, real in rows:
+        assert len(places) == size
+        assert set(places) <= set(places[real])
+
+
+def test_answers_of_batches_are_gathered_in_order() -> None:
+    assert gather([{"a": np.array([1])}, {"a": np.array([2, 3])}])["a"].tolist() == [1, 2, 3]
+
+
+def test_a_trained_classifier_is_scored_as_it_was_when_trained(load: Load, answers: Answers, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    trained = resnet18_digits(tmp_path, channels=(8, 16, 32, 64), blocks=1, image_size=32, epochs=4)
+    assert 0.6 < trained.accuracy < 1
+    card, task, items = tiny_card(trained.model), ImageClassifier(), parse_dataset(trained.test)
+    batches = task.batches(card, trained.model, Workload(batch_size=64), items)
+    answered = answers(task, load(trained.model), batches)
+    scores = by_name(task.score(answered, answered, task.labels(card, trained.model, items)))
+    assert scores[ACCURACY.name].median == pytest.approx(trained.accuracy, abs=0.003)
+    assert scores["quality"].median == 1
+
+
+def test_preprocessing_does_what_the_models_own_processor_does(tmp_path: Path) -> None:
+    photographs = probe_images("scored").arrays["images"][:6, :, :160]
+    vit = ViTImageProcessorPil(size={"height": 32, "width": 32}, image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.4])
+    resnet = ConvNextImageProcessorPil(size={"shortest_edge": 48}, crop_pct=0.875)
+    deit = ViTImageProcessorPil(
+        size={"shortest_edge": 64}, crop_size={"height": 56, "width": 56}, do_center_crop=True, do_normalize=False
+    )
+    for processor, side in ((vit, 32), (resnet, 48), (deit, 56)):
+        processor.save_pretrained(tmp_path)
+        expected = processor(list(photographs), return_tensors="np")["pixel_values"]
+        found = Preprocessing.of(tmp_path)
+        assert found.size == side
+        pixels = found.pixels(photographs, side, side, 3)
+        assert pixels.shape == expected.shape
+        np.testing.assert_allclose(pixels, expected, atol=1e-5)
