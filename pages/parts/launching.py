@@ -49,7 +49,7 @@ def offer(artifact: Artifact, question: Question, choice: Choice) -> None:
             disabled=not wanted,
         ):  # fmt: skip
             _launch(artifact, question, [plan.recipe for plan in wanted])
-    with st.container(key="recipes", gap="small"):
+    with st.container(key="recipe_list", gap="small"):
         _recipes(baseline, plans, refused, left_out)
 
 

@@ -8,7 +8,7 @@ from engine.domain.artifact import Artifact, ModelCard, TensorSpec
 from engine.domain.errors import SpeedrailError
 from pages.parts.format import count, moment, plain, plural, ratio, size
 from pages.parts.shell import Badge, Crumb, page_header, resources, show_problem
-from storage import ArtifactSummary, RunFilter
+from storage import ArtifactSummary
 
 _SIZES = (
     ("hidden_size", "Hidden size"), ("intermediate_size", "FFN width"), ("num_layers", "Layers"), ("num_heads", "Heads"),
@@ -78,8 +78,7 @@ def _delete(artifact: Artifact, summary: ArtifactSummary) -> None:
         held = storage.files.size(artifact.id)
         with_runs = False
         if summary.runs:
-            runs = storage.runs.search(RunFilter(artifact_id=artifact.id), "created_at", True, 0, 1)
-            st.markdown(f"**{plain(artifact.name)}** holds {size(held)} and has {plural(runs.total, 'run')}.")
+            st.markdown(f"**{plain(artifact.name)}** holds {size(held)} and has {plural(summary.runs, 'run')}.")
             with_runs = st.checkbox("Delete its experiments and runs, with their saved models", key="delete_runs")
         else:
             st.markdown(f"**{plain(artifact.name)}** holds {size(held)}. No run used it.")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 import pages.parts.navigation  # noqa: F401  (tells Streamlit that pages/ is not its own kind of folder)
@@ -26,13 +27,15 @@ def home(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Storage:
 def open_page(home: Storage) -> Callable[..., AppTest]:
     """Opens a page by its file's name and query, as the dashboard shows it."""
 
+    config.set_option("client.showErrorDetails", "full")
+
     def open_it(name: str, *, query: dict[str, str | list[str]] | None = None) -> AppTest:
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
         app.switch_page(f"pages/{name}.py")
         for key, value in (query or {}).items():
             app.query_params[key] = value
         app.run()
-        assert not app.exception, app.exception
+        assert not app.exception, [(e.message, e.stack_trace) for e in app.exception]
         return app
 
     return open_it

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from engine.domain.errors import Problem
 from engine.domain.experiment import Progress, RunStatus
+from engine.settings import Settings
 from pages.http import uploads
 from storage import IntakeJob, Storage
 from tests.pages.conftest import words_of
@@ -78,17 +79,21 @@ def test_a_failed_intake_says_what_and_what_to_do_until_dismissed(home: Storage,
     assert "cut" not in words_of(app)
 
 
-def test_a_server_path_outside_the_allowed_folders_is_refused(home: Storage, open_page: Open, tmp_path: Path) -> None:
+def test_a_link_out_of_the_allowed_folders_is_refused(home: Storage, open_page: Open, settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "config.json").write_text("{}")
+    link = settings.home / "models" / "link"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "secret")
     app = open_page("models")
-    app.selectbox(key="server_path").set_value(str(tmp_path / "secret")).run()
+    app.selectbox(key="server_path").set_value(str(link)).run()
     app.button(key="add_server_path").click().run()
     assert home.intakes.recent() == []
     assert "SPEEDRAIL_MODEL_ROOTS" in words_of(app)
 
 
-def test_a_server_path_inside_is_taken_in(home: Storage, open_page: Open, settings: object) -> None:
-    folder = settings.home / "models" / "bert"  # type: ignore[attr-defined]
+def test_a_server_path_inside_is_taken_in(home: Storage, open_page: Open, settings: Settings) -> None:
+    folder = settings.home / "models" / "bert"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     app = open_page("models")
@@ -112,8 +117,8 @@ def test_a_models_page_shows_its_card(home: Storage, open_page: Open) -> None:
 def test_renaming(home: Storage, open_page: Open) -> None:
     artifact = seed_artifact(home, "Old")
     app = open_page("models", query={"id": artifact.id})
-    app.text_input[0].set_value("New").run()
-    next(b for b in app.get("form_submit_button") or app.button if b.label == "Save").click().run()
+    app.text_input[0].set_value("New")
+    app.form_submit_button[0].click().run()
     assert home.artifacts.get(artifact.id).name == "New"
     assert app.title[0].value == "New"
 
