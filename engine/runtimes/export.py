@@ -71,6 +71,15 @@ def shape_of(spec: TensorSpec, card: ModelCard, workload: Workload) -> tuple[int
     return tuple(_size(name, index, card, workload) if isinstance(name, str) else name for index, name in enumerate(spec.shape))
 
 
+def workload_settings(deployment: Deployment) -> dict[str, str]:
+    """The shapes a lowered file was made for, as settings that whoever feeds it later can read."""
+    workload, card = deployment.workload, deployment.card
+    settings = {"batch_size": str(workload.batch_size)}
+    if card.task.takes_text:
+        settings["sequence_length"] = str(min(workload.sequence_length, card.max_positions or workload.sequence_length))
+    return settings
+
+
 def _size(name: str, index: int, card: ModelCard, workload: Workload) -> int:
     if index == 0:
         return workload.batch_size

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from engine.domain.deployment import Formats, NumberFormat, QuantizationMode
 from engine.domain.errors import NothingChanged
 
+LEAST_SHARE = 0.1
+"""Share of the weights that must have fewer bits; embeddings may be most of a model and stay."""
+
+
 @dataclass(slots=True)
 class Census:
     """Weights of a file by bits an element, and how many operators compute in integers.
@@ -54,9 +58,10 @@ def demand(formats: Formats, census: Census, integer_operators: tuple[str, ...],
     bits = _BITS.get(formats.weights)
     if bits is None:
         return
-    if not census.elements.get(bits):
+    changed = census.elements.get(bits, 0) + (census.elements.get(8, 0) if bits == 4 else 0)
+    if not census.elements.get(bits) or changed < LEAST_SHARE * census.total:
         raise NothingChanged(
-            f"{where} left every weight as it was: none of the {census.total} weights has {bits} bits.",
+            f"{where} gave {bits} bits to {census.elements.get(bits, 0):,} of {census.total:,} weights only.",
             mend="Choose another format, mode or runtime for this model.",
         )
     computes = sum(census.operators.get(name, 0) for name in integer_operators)
@@ -65,3 +70,11 @@ def demand(formats: Formats, census: Census, integer_operators: tuple[str, ...],
             f"{where} quantized weights but no operator computes in integers.",
             mend="Choose another mode or runtime for this model.",
         )
+
+
+def format_facts(formats: Formats) -> dict[str, float | int | str | bool]:
+    """What was settled on, as facts; nothing for a plain fp32 model."""
+    if formats.is_plain:
+        return {}
+    told: dict[str, float | int | str | bool] = {"format": str(formats.weights)}
+    return told | ({"mode": str(formats.mode)} if formats.mode is not QuantizationMode.NONE else {})

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.domain.artifact import TaskId
+from engine.domain.host import HostFacts
 from engine.domain.recipe import RuntimeId
 from engine.domain.technique import Obstacle, Situation
 
 TRANSFORMERS = frozenset({TaskId.CAUSAL_LM, TaskId.TEXT_ENCODER, TaskId.TEXT_CLASSIFIER})
 EVERY_TASK = frozenset(TaskId)
+CAUSAL = frozenset({TaskId.CAUSAL_LM})
+TEXTS = frozenset({TaskId.TEXT_ENCODER, TaskId.TEXT_CLASSIFIER})
+TENSORS = frozenset({TaskId.IMAGE_CLASSIFIER, TaskId.TENSORS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +24,30 @@ class Support:
     format: str
     tasks: frozenset[TaskId]
     modes: tuple[str, ...]
+    needs: str = ""
+    """What the processor must have: `vnni` or `bf16`."""
 
+    def fits(self, host: HostFacts) -> bool:
+        return {"": True, "vnni": host.has_vnni, "bf16": host.has_bf16}[self.needs]
+
+
+_NEEDS = {"vnni": "native int8 dot products (VNNI)", "bf16": "native bf16 arithmetic"}
 
 SUPPORT: tuple[Support, ...] = (
     Support(RuntimeId.EAGER, "bf16", EVERY_TASK, ("auto",)),
     Support(RuntimeId.EAGER, "int8", TRANSFORMERS, ("dynamic",)),
     Support(RuntimeId.INDUCTOR, "bf16", EVERY_TASK, ("auto",)),
     Support(RuntimeId.INDUCTOR, "int8", TRANSFORMERS, ("dynamic", "weight_only")),
-    Support(RuntimeId.ONNXRUNTIME, "int8", EVERY_TASK, ("dynamic", "static")),
-    Support(RuntimeId.OPENVINO, "int8", EVERY_TASK, ("static",)),
-    Support(RuntimeId.OPENVINO, "int8", frozenset({TaskId.CAUSAL_LM}), ("weight_only",)),
-    Support(RuntimeId.OPENVINO, "int4", frozenset({TaskId.CAUSAL_LM}), ("weight_only",)),
+    Support(RuntimeId.ONNXRUNTIME, "int8", TEXTS, ("dynamic", "static")),
+    Support(RuntimeId.ONNXRUNTIME, "int8", TENSORS, ("static", "dynamic")),
+    Support(RuntimeId.ONNXRUNTIME, "int8", CAUSAL, ("dynamic", "weight_only")),
+    Support(RuntimeId.ONNXRUNTIME, "int4", CAUSAL, ("dynamic", "weight_only")),
+    Support(RuntimeId.OPENVINO, "bf16", EVERY_TASK, ("auto",), needs="bf16"),
+    Support(RuntimeId.OPENVINO, "int8", EVERY_TASK - CAUSAL, ("static", "weight_only")),
+    Support(RuntimeId.OPENVINO, "int8", CAUSAL, ("dynamic",), needs="vnni"),
+    Support(RuntimeId.OPENVINO, "int8", CAUSAL, ("weight_only",)),
+    Support(RuntimeId.OPENVINO, "int4", CAUSAL, ("dynamic",), needs="vnni"),
+    Support(RuntimeId.OPENVINO, "int4", CAUSAL, ("weight_only",)),
 )
 
 
@@ -43,7 +60,15 @@ def unsupported_reason(situation: Situation, format: str, mode: str) -> Obstacle
             f"{situation.runtime} has no {format} for a {situation.task.label.lower()}.",
             f"Choose @{' or @'.join(able)}." if able else "Choose another format.",
         )
-    modes = {m for row in rows for m in row.modes}
+    fitting = [row for row in rows if row.fits(situation.host)]
+    asked = [row for row in rows if mode in ("auto", *row.modes)]
+    lacking = next((row.needs for row in asked if row.needs), "")
+    if asked and lacking and not any(row in fitting for row in asked):
+        return Obstacle(
+            f"{situation.runtime} needs {_NEEDS[lacking]} for {format}, which {situation.host.cpu or 'this host'} lacks.",
+            "Choose another mode." if fitting else "Choose format=int8, or run it on a newer host.",
+        )
+    modes = {m for row in fitting for m in row.modes}
     if mode != "auto" and mode not in modes:
         return Obstacle(
             f"{situation.runtime} has no {mode} {format} for a {situation.task.label.lower()}.",
