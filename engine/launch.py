@@ -46,8 +46,7 @@ def launch(
     Recipes of the same effect make one run. A recipe that cannot run here is stored as
     refused, with the reasons. `queue` None: stored only, because the caller runs it.
     """
-    if not 0.0 <= guard_rail <= 1.0:
-        raise InvalidInput(f"A guard-rail of {guard_rail:g} makes no sense.", mend="Choose a share from 0 to 1.")
+    check_guard_rail(guard_rail)
     experiment = Experiment(
         id=uuid4().hex,
         name=name or f"{artifact.name} {datetime.now(UTC):%Y-%m-%d %H:%M}",
@@ -66,6 +65,12 @@ def launch(
     if queue:
         queue.enqueue_experiment(experiment.id)
     return experiment
+
+
+def check_guard_rail(share: float) -> None:
+    """Raises InvalidInput unless `share` is from 0 to 1."""
+    if not 0.0 <= share <= 1.0:
+        raise InvalidInput(f"A guard-rail of {share:g} makes no sense.", mend="Choose a share from 0 to 1.")
 
 
 def add_recipes(storage: Storage, queue: Queue, experiment_id: str, recipes: Iterable[Recipe]) -> list[Run]:

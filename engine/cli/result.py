@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from engine.compare.recommend import recommend
 from engine.domain.artifact import Artifact
 from engine.domain.codec import as_data
 from engine.domain.errors import Problem
@@ -29,12 +30,13 @@ def as_json_data(experiment: Experiment, artifact: Artifact, runs: Sequence[Run]
         "guard_rail": experiment.guard_rail,
         "dataset": as_data(experiment.dataset) if experiment.dataset else None,
         "calibration": as_data(experiment.calibration) if experiment.calibration else None,
+        "first_sentence": recommend(experiment, runs).sentence,
         "runs": [_run(run) for run in runs],
     }
 
 
 def table(experiment: Experiment, runs: Sequence[Run]) -> str:
-    """One line a run, and below it why it was refused or failed and what is remarkable."""
+    """The first sentence, one line a run, and below them why it was refused or failed and what is remarkable."""
     rows: list[tuple[str, ...]] = [
         ("recipe", "status", "latency ms", "speedup (95 %)", "quality", "size MB", "verdict")
     ]
@@ -42,7 +44,7 @@ def table(experiment: Experiment, runs: Sequence[Run]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     notes = [f"{run.recipe or 'baseline'}: {text}" for run in runs for text in (*map(str, run.problems), *run.remarks)]
-    return "\n".join([*lines, *([""] if notes else []), *notes])
+    return "\n".join([recommend(experiment, runs).sentence, "", *lines, *([""] if notes else []), *notes])
 
 
 def _run(run: Run) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from engine.domain.experiment import Progress, Run, RunStatus
 from engine.domain.workload import DatasetRef, Workload
 from engine.execute import run_experiment
 from engine.grammar import parse_recipe
-from engine.launch import launch
+from engine.launch import check_guard_rail, launch
 from engine.lock import HostLock
 from engine.scratch import scratch
 from engine.settings import Settings
@@ -35,6 +35,10 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     recipes = [parse_recipe(text) for text in options.recipe]
     workload = Workload.parse_words(options.workload)
     target = parse_target(options.target) if options.target else None
+    # what can be refused is refused before anything heavy begins
+    check_guard_rail(options.guard_rail)
+    files = [_file(path) if path else None for path in (options.dataset, options.calibration)]
+    _check_destination(options.json)
     host = HostLock(settings.home)
     with _place(settings, options.save) as place:
         storage = open_storage(place)
@@ -42,7 +46,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         experiment = launch(
             storage, None, artifact, workload, recipes,
             target=target, guard_rail=options.guard_rail, name=options.name, keep_models=options.save,
-            dataset=_dataset(options.dataset, storage, place), calibration=_dataset(options.calibration, storage, place),
+            dataset=_dataset(files[0], storage, place), calibration=_dataset(files[1], storage, place),
             extra={"launched_by": "command line"},
         )  # fmt: skip
         while not run_experiment(experiment.id, storage, place, _tell, host=host, wait=say_who_holds()):
@@ -85,16 +89,25 @@ def _artifact(model: str, storage: Storage, place: Settings, settings: Settings,
     return artifact
 
 
-def _dataset(path: str | None, storage: Storage, place: Settings) -> DatasetRef | None:
-    """Raises InvalidInput when the file is missing or not a dataset."""
+def _file(path: str) -> Path:
+    source = Path(path).expanduser()
+    if not source.is_file():
+        raise InvalidInput(f"There is no file {path}.", mend="Give the path of a .txt, CSV, JSONL or NPZ file.")
+    return source.resolve()
+
+
+def _check_destination(destination: str | None) -> None:
+    if destination and destination != "-" and not Path(destination).expanduser().absolute().parent.is_dir():
+        raise InvalidInput(f"There is no folder for {destination}.", mend="Make it first.", where="--json")
+
+
+def _dataset(path: Path | None, storage: Storage, place: Settings) -> DatasetRef | None:
+    """Raises InvalidInput when the file is not a dataset."""
     if path is None:
         return None
     from engine.intake.datasets import take_in_dataset
 
-    source = Path(path).expanduser()
-    if not source.is_file():
-        raise InvalidInput(f"There is no file {path}.", mend="Give the path of a .txt, CSV, JSONL or NPZ file.")
-    return take_in_dataset(source.resolve(), storage, place)
+    return take_in_dataset(path, storage, place)
 
 
 _told: dict[str, str] = {}
@@ -113,7 +126,7 @@ def _show(data: dict[str, object], text: str, destination: str | None) -> None:
         return
     if destination:
         try:
-            Path(destination).write_text(json.dumps(data, indent=2) + "\n")
+            Path(destination).expanduser().write_text(json.dumps(data, indent=2) + "\n")
         except OSError as error:
             raise InvalidInput(f"{destination} cannot be written: {error.strerror}.", where="--json") from None
     print(text)
