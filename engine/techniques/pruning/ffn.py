@@ -1,0 +1,94 @@
+"""Removes neurons of feed-forward blocks: rows of what makes them, columns of what reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.techniques.pruning.importance import Moments
+from engine.techniques.pruning.matrices import in_norms, keep_inputs, keep_outputs, kept_size, matrix, out_norms, sizes
+
+_SHAPES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("intermediate.dense",), "output.dense"),  # BERT, RoBERTa, ELECTRA, ViT, Swin
+    (("gate_proj", "up_proj"), "down_proj"),  # Llama, Mistral, Qwen, Gemma
+    (("c_fc",), "c_proj"),  # GPT-2
+    (("lin1",), "lin2"),  # DistilBERT
+    (("fc1",), "fc2"),  # OPT, Phi, CLIP, DINOv2
+    (("dense_h_to_4h",), "dense_4h_to_h"),  # GPT-NeoX, Falcon
+    (("pwconv1",), "pwconv2"),  # ConvNeXt
+    (("ffn",), "ffn_output"),  # ALBERT
+)
+"""Children of a block: what makes the neurons, and what reads them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedForward:
+    """A block's linear layers by path: `makers` write the neurons, `reader` reads them."""
+
+    parent: str
+    makers: tuple[str, ...]
+    reader: str
+
+
+def feed_forwards(model: nn.Module) -> list[FeedForward]:
+    """The blocks of a model, in its order."""
+    paths = dict(model.named_modules())
+    found: list[FeedForward] = []
+    for parent in paths:
+        for makers, reader in _SHAPES:
+            names = [f"{parent}.{name}".lstrip(".") for name in (*makers, reader)]
+            if not all(name in paths for name in names):
+                continue
+            linear = [sizes(paths[name]) for name in names]
+            if all(linear) and len({size[1] for size in linear[:-1]} | {linear[-1][0]}) == 1:
+                found.append(FeedForward(parent, tuple(names[:-1]), names[-1]))
+    return found
+
+
+def prune_ffn(
+    model: nn.Module, sparsity: float, moments: Mapping[str, Moments] | None
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Cut every block by `sparsity`; the attributes that follow, and the readers' paths.
+
+    With `moments`, a neuron matters as much as its activation varies times the weights
+    that read it, and its mean goes into the reader's bias, where there is one (FLAP,
+    arXiv:2312.11983); without, as much as its weights are large.
+    """
+    attributes: dict[str, dict[str, Any]] = {}
+    blocks = feed_forwards(model)
+    for block in blocks:
+        makers: list[Any] = [model.get_submodule(path) for path in block.makers]
+        reader: Any = model.get_submodule(block.reader)
+        seen = moments.get(block.reader) if moments is not None else None
+        kept = _kept(makers, reader, sparsity, seen)
+        if seen is not None and reader.bias is not None:
+            _absorb_mean(reader, kept, seen.mean)
+        for maker in makers:
+            keep_outputs(maker, kept)
+        keep_inputs(reader, kept)
+        parent: Any = model.get_submodule(block.parent)
+        if isinstance(getattr(parent, "intermediate_size", None), int):
+            parent.intermediate_size = len(kept)
+            attributes[block.parent] = {"intermediate_size": len(kept)}
+    return attributes, [block.reader for block in blocks]
+
+
+def _kept(makers: list[Any], reader: Any, sparsity: float, seen: Moments | None) -> Tensor:
+    """Indices of the neurons that stay, ascending."""
+    if seen is None:
+        score = in_norms(reader) * torch.stack([out_norms(maker) for maker in makers]).prod(0)
+    else:
+        score = in_norms(reader) * (seen.rms if reader.bias is None else seen.deviation)
+    count = kept_size(len(score), sparsity)
+    return score.topk(count).indices.sort().values
+
+
+def _absorb_mean(reader: Any, kept: Tensor, mean: Tensor) -> None:
+    """What the removed neurons add on average, the reader adds always."""
+    gone = torch.ones(len(mean), dtype=torch.bool)
+    gone[kept] = False
+    reader.bias.data += matrix(reader)[:, gone] @ mean[gone]

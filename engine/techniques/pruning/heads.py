@@ -1,0 +1,114 @@
+"""Removes attention heads; with grouped queries, a key-value head goes with all queries that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.techniques.pruning.importance import Moments
+from engine.techniques.pruning.matrices import in_norms, keep_inputs, keep_outputs, out_norms, sizes
+
+_SHAPES: tuple[tuple[tuple[str, str, str], str], ...] = (
+    (("self.query", "self.key", "self.value"), "output.dense"),  # BERT, RoBERTa, ELECTRA
+    (("q_proj", "k_proj", "v_proj"), "o_proj"),  # Llama, Mistral, Qwen, Gemma, ViT
+    (("q_proj", "k_proj", "v_proj"), "out_proj"),  # OPT, CLIP
+    (("q_lin", "k_lin", "v_lin"), "out_lin"),  # DistilBERT
+)
+_FUSED = ("c_attn", "c_proj")  # GPT-2: queries, keys and values in one matrix
+_HEAD_COUNTS = ("num_attention_heads", "num_heads", "n_heads")
+_WIDTHS = ("all_head_size", "split_size", "embed_dim", "dim")
+"""Attributes that hold the number of heads, and heads × head size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """`inputs`: paths of what makes queries, keys, values (or one of all three); `output` reads the heads."""
+
+    core: str
+    inputs: tuple[str, ...]
+    output: str
+    head_dim: int
+    heads: int
+    kv_heads: int
+
+
+def attentions(model: nn.Module) -> list[Attention]:
+    """Attention blocks of a known shape, in the model's order."""
+    paths = dict(model.named_modules())
+    found: list[Attention] = []
+    for parent in paths:
+        for inputs, output in (*_SHAPES, (_FUSED[:1], _FUSED[1])):
+            names = [f"{parent}.{name}".lstrip(".") for name in (*inputs, output)]
+            if all(name in paths and sizes(paths[name]) for name in names):
+                core = names[0].rpartition(".")[0]
+                block = _block(core, paths[core], names, [sizes(paths[name]) for name in names])
+                found.extend([block] if block else [])
+    return found
+
+
+def prune_heads(
+    model: nn.Module, sparsity: float, moments: Mapping[str, Moments] | None
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Cut every attention by `sparsity` of its (key-value) heads; the attributes that follow, and the outputs' paths.
+
+    A head matters as much as the activations it passes on times the weights that read
+    them; without `moments`, as much as its weights are large.
+    """
+    attributes: dict[str, dict[str, Any]] = {}
+    blocks = [block for block in attentions(model) if block.kv_heads > 1]
+    for block in blocks:
+        inputs: list[Any] = [model.get_submodule(path) for path in block.inputs]
+        output: Any = model.get_submodule(block.output)
+        kept = _kept(block, inputs, output, sparsity, moments[block.output] if moments is not None else None)
+        queries = _features(kept, block.heads // block.kv_heads * block.head_dim)
+        keys = _features(kept, block.head_dim)
+        if len(inputs) == 1:
+            keep_outputs(inputs[0], torch.cat([queries + part * block.heads * block.head_dim for part in range(3)]))
+        else:
+            for module, features in zip(inputs, (queries, keys, keys), strict=True):
+                keep_outputs(module, features)
+        keep_inputs(output, queries)
+        attributes[block.core] = _renumber(model.get_submodule(block.core), block, len(kept))
+    return attributes, [block.output for block in blocks]
+
+
+def _block(core: str, module: Any, names: list[str], shapes: list[Any]) -> Attention | None:
+    head_dim = getattr(module, "attention_head_size", None) or getattr(module, "head_dim", None)
+    width = shapes[-1][0]
+    keys = shapes[1][1] if len(names) == 4 else width
+    made = shapes[0][1] if len(names) == 4 else shapes[0][1] / 3
+    if not isinstance(head_dim, int) or made != width or width % head_dim or keys % head_dim:
+        return None
+    return Attention(core, tuple(names[:-1]), names[-1], head_dim, width // head_dim, keys // head_dim)
+
+
+def _kept(block: Attention, inputs: list[Any], output: Any, sparsity: float, seen: Moments | None) -> Tensor:
+    """Indices of the key-value heads that stay, ascending."""
+    if seen is not None:
+        feature = in_norms(output) * seen.rms
+    else:
+        values = out_norms(inputs[-1])[-block.kv_heads * block.head_dim :].view(block.kv_heads, 1, block.head_dim)
+        feature = (in_norms(output).view(block.kv_heads, -1, block.head_dim) * values).flatten()
+    score = feature.square().view(block.kv_heads, -1).sum(1)
+    count = max(block.kv_heads - max(round(block.kv_heads * sparsity), 1), 1)
+    return score.topk(count).indices.sort().values
+
+
+def _features(heads: Tensor, width: int) -> Tensor:
+    """Feature indices of `heads`, each `width` wide."""
+    return (heads[:, None] * width + torch.arange(width)).flatten()
+
+
+def _renumber(module: Any, block: Attention, kv_heads: int) -> dict[str, Any]:
+    """Set the counts that the attention keeps of itself."""
+    heads = kv_heads * (block.heads // block.kv_heads)
+    changed: dict[str, Any] = {name: heads for name in _HEAD_COUNTS}
+    changed |= {name: heads * block.head_dim for name in _WIDTHS} | {"num_key_value_heads": kv_heads}
+    found = {name: value for name, value in changed.items() if isinstance(getattr(module, name, None), int)}
+    for name, value in found.items():
+        setattr(module, name, value)
+    return found

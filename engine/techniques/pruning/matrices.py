@@ -1,0 +1,64 @@
+"""Cutting linear layers, whichever way round they store their weight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+
+def sizes(module: nn.Module) -> tuple[int, int] | tuple[()]:
+    """(inputs, outputs) of a linear layer; empty for anything else."""
+    if type(module) is Conv1D:
+        return (module.nx, module.nf)
+    if type(module) is nn.Linear:
+        return (module.in_features, module.out_features)
+    return ()
+
+
+def matrix(module: Any) -> Tensor:
+    """Its weight as (outputs, inputs)."""
+    weight: Tensor = module.weight.data
+    return weight.t() if isinstance(module, Conv1D) else weight
+
+
+def in_norms(module: Any) -> Tensor:
+    """Norm of the weights that read each input."""
+    return torch.linalg.vector_norm(matrix(module), dim=0)
+
+
+def out_norms(module: Any) -> Tensor:
+    """Norm of the weights that make each output."""
+    return torch.linalg.vector_norm(matrix(module), dim=1)
+
+
+def keep_outputs(module: Any, kept: Tensor) -> None:
+    _replace(module, matrix(module)[kept])
+    if module.bias is not None:
+        module.bias = nn.Parameter(module.bias.data[kept].clone(), requires_grad=False)
+
+
+def keep_inputs(module: Any, kept: Tensor) -> None:
+    _replace(module, matrix(module)[:, kept])
+
+
+def kept_size(size: int, sparsity: float) -> int:
+    """How many of `size` stay: near size·(1 − sparsity), fewer than `size`, at least one step.
+
+    Steps are of 16 (8 when there are few), because kernels work in such tiles.
+    """
+    step = 16 if size >= 256 else 8 if size >= 32 else 1
+    count = round(size * (1 - sparsity) / step) * step
+    return max(min(count, (size - 1) // step * step), step)
+
+
+def _replace(module: Any, weight: Tensor) -> None:
+    outputs, inputs = weight.shape
+    if isinstance(module, Conv1D):
+        module.weight = nn.Parameter(weight.t().clone(), requires_grad=False)
+        module.nx, module.nf = inputs, outputs
+    else:
+        module.weight = nn.Parameter(weight.clone(), requires_grad=False)
+        module.in_features, module.out_features = inputs, outputs
