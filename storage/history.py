@@ -171,5 +171,5 @@ def _summaries(session: Session, keys: Sequence[int]) -> tuple[RunSummary, ...]:
         .join(RunRow.experiment)
         .where(RunRow.key.in_(keys))
     )
-    by_key = {row[0].key: run_summary_of(*row, tags=tuple(tags.get(row[0].key, ()))) for row in rows.tuples()}
+    by_key = {row[0].key: run_summary_of(*row, tags=tuple(tags.get(row[0].key, ()))) for row in rows}
     return tuple(by_key[key] for key in keys)
