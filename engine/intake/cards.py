@@ -8,9 +8,12 @@ from typing import Any
 
 from engine.domain.artifact import TaskId, TensorSpec
 
-_PAD_SHIFTED = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
+_PAD_SHIFTED = frozenset({"roberta", "xlm-roberta", "camembert"})
 """Count positions from behind the padding token, so the last ones of the table cannot be reached."""
+_MPNET_SHIFT = 2
+"""The same with a padding token that is fixed in its code."""
 _DEFAULT_IMAGE = 224
+_LARGEST_IMAGE = 4096
 
 
 def sizes_of(config: Any, task: TaskId) -> dict[str, int]:
@@ -32,8 +35,9 @@ def sizes_of(config: Any, task: TaskId) -> dict[str, int]:
     }
     if task.takes_text:
         positions = _number(config, "max_position_embeddings")
-        shift = _number(config, "pad_token_id") + 1 if getattr(config, "model_type", "") in _PAD_SHIFTED else 0
-        sizes |= {"vocab_size": _number(config, "vocab_size"), "max_positions": max(positions - shift, 0)}
+        # GPT-2 and its kin write no width when it is the usual one
+        sizes["intermediate_size"] = sizes["intermediate_size"] or 4 * hidden
+        sizes |= {"vocab_size": _number(config, "vocab_size"), "max_positions": max(positions - _shift(config), 0)}
     if task is TaskId.IMAGE_CLASSIFIER:
         sizes |= {"image_size": _number(config, "image_size"), "num_channels": _number(config, "num_channels") or 3}
     if task in (TaskId.TEXT_CLASSIFIER, TaskId.IMAGE_CLASSIFIER):
@@ -52,7 +56,7 @@ def image_size_of(home: Path) -> int:
         found = settings.get(key) if isinstance(settings, dict) else None
         if isinstance(found, dict):
             found = found.get("height") or found.get("shortest_edge")
-        if isinstance(found, int) and found > 0:
+        if isinstance(found, int) and 0 < found <= _LARGEST_IMAGE:
             return found
     return _DEFAULT_IMAGE
 
@@ -91,3 +95,11 @@ def _number(config: Any, *names: str) -> int:
 def _depth(config: Any) -> int:
     depths = getattr(config, "depths", None)
     return sum(d for d in depths if isinstance(d, int)) if isinstance(depths, (list, tuple)) else 0
+
+
+def _shift(config: Any) -> int:
+    """How many of the first positions no token ever takes."""
+    model_type = getattr(config, "model_type", "")
+    if model_type == "mpnet":
+        return _MPNET_SHIFT
+    return _number(config, "pad_token_id") + 1 if model_type in _PAD_SHIFTED else 0

@@ -32,7 +32,7 @@ def inspect(file: Path) -> ModelCard:
     """The card of an ONNX model. Raises IntakeError."""
     model = load(file)
     external_files(model, file.parent)
-    _check(model, file.name)
+    _check(model, file)
     graph = model.graph
     weights = {i.name for i in graph.initializer}
     inputs = tuple(_spec(v, file.name) for v in graph.input if v.name not in weights)
@@ -49,24 +49,24 @@ def inspect(file: Path) -> ModelCard:
     )  # fmt: skip
 
 
-def _check(model: onnx.ModelProto, name: str) -> None:
+def _check(model: onnx.ModelProto, file: Path) -> None:
     own = {f.domain for f in model.functions}
     strange = sorted({n.domain for n in nodes(model)} - _DOMAINS - own)
     if strange:
         raise IntakeError(
             f"The model uses custom operators of {', '.join(strange)}, which no runtime here has.",
             mend="Export it with standard ONNX operators only.",
-            where=name,
+            where=file.name,
         )
     opset = _opset(model)
     if opset < _OLDEST_OPSET:
         raise IntakeError(
             f"The model uses ONNX opset {opset}; the runtimes need {_OLDEST_OPSET} or newer.",
             mend="Export it again, or raise it with onnx.version_converter.",
-            where=name,
+            where=file.name,
         )
-    with reading("The ONNX model breaks the format's rules.", mend=EXPORT, where=name):
-        onnx.checker.check_model(model)
+    with reading("The ONNX model breaks the format's rules.", mend=EXPORT, where=file.name):
+        onnx.checker.check_model(str(file))
 
 
 def _opset(model: onnx.ModelProto) -> int:

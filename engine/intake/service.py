@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.domain.artifact import Artifact, ModelCard
 from engine.domain.codec import from_data
-from engine.domain.errors import Cancelled, IntakeError, NotFound, SpeedrailError
+from engine.domain.errors import Cancelled, IntakeError, NotFound, SpeedrailError, StorageError
 from engine.domain.experiment import Progress
 from engine.intake.hostile import disk_problem
 from engine.intake.identity import artifact_id
@@ -77,7 +78,20 @@ def _promoted(artifact: Artifact, files: Path, storage: Storage) -> Artifact:
     except NotFound:
         pass
     storage.files.put_directory(artifact.id, files, move=True)
-    return storage.artifacts.add(artifact)
+    try:
+        return storage.artifacts.add(artifact)
+    except BaseException:
+        _drop_unrecorded(artifact.id, storage)
+        raise
+
+
+def _drop_unrecorded(id: str, storage: Storage) -> None:
+    """Files of an artifact that nobody, another worker neither, has recorded."""
+    with suppress(StorageError):
+        try:
+            storage.artifacts.get(id)
+        except NotFound:
+            storage.files.delete(id)
 
 
 def _refuse_without_room(source: Path, scratch: Path) -> None:

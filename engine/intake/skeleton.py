@@ -29,6 +29,10 @@ from engine.intake.architectures import unknown
 from engine.intake.hostile import reading
 from engine.intake.safetensors import TensorHeader
 
+# what does not fit is an error of ours, not a report on standard error
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
 _MAPPINGS: dict[TaskId, Any] = {
     TaskId.TEXT_ENCODER: modeling_auto.MODEL_MAPPING,
     TaskId.CAUSAL_LM: modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING,
