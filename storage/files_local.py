@@ -27,25 +27,23 @@ class LocalFiles:
             self.incoming.mkdir(parents=True, exist_ok=True)
 
     def put_directory(self, key: str, path: Path, *, move: bool = False) -> None:
-        if self.exists(key):
-            return
-        names = [f.relative_to(path) for f in regular_files(path)]
-        with self._refusals(), self._scratch() as scratch:
-            whole = scratch / "whole"
-            if move and path.stat().st_dev == scratch.stat().st_dev:
-                path.rename(whole)
-            else:
-                for name in names:
-                    (whole / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(path / name, whole / name)
-            self._promote(whole, key, names)
+        if not self.exists(key):
+            names = [f.relative_to(path) for f in regular_files(path)]
+            with self._refusals(), self.scratch() as scratch:
+                if move and path.stat().st_dev == scratch.stat().st_dev:
+                    self._promote(path, key, names)
+                else:
+                    for name in names:
+                        (scratch / "whole" / name).parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copyfile(path / name, scratch / "whole" / name)
+                    self._promote(scratch / "whole", key, names)
         if move:
             shutil.rmtree(path, ignore_errors=True)
 
     def put_file(self, key: str, path: Path) -> None:
         if self.exists(key):
             return
-        with self._refusals(), self._scratch() as scratch:
+        with self._refusals(), self.scratch() as scratch:
             whole = scratch / "whole"
             whole.mkdir()
             shutil.copyfile(path, whole / path.name)
@@ -73,7 +71,7 @@ class LocalFiles:
 
     def delete(self, key: str) -> int:
         place = self._place(key)
-        with self._refusals(), self._scratch() as scratch:
+        with self._refusals(), self.scratch() as scratch:
             try:
                 place.rename(scratch / "doomed")
             except FileNotFoundError:
@@ -87,7 +85,7 @@ class LocalFiles:
         return self.root / checked_key(key)[:2] / key
 
     def _promote(self, whole: Path, key: str, names: list[Path]) -> None:
-        """From scratch to its place in one rename, after the bytes are on the disk."""
+        """To its place in one rename, after the bytes are on the disk."""
         for name in names:
             with (whole / name).open("rb") as file:
                 os.fsync(file.fileno())
@@ -101,7 +99,8 @@ class LocalFiles:
                 raise
 
     @contextmanager
-    def _scratch(self) -> Iterator[Path]:
+    def scratch(self) -> Iterator[Path]:
+        """A directory on the store's own disk, gone at the end with all that is left in it."""
         scratch = Path(tempfile.mkdtemp(dir=self.incoming))
         try:
             yield scratch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,10 +27,14 @@ class RemoteFiles:
         self.fetched = LocalFiles(fetched)
 
     def put_directory(self, key: str, path: Path, *, move: bool = False) -> None:
-        self._put(key, {str(f.relative_to(path)): f for f in regular_files(path)})
+        if not self.exists(key):
+            self._put(key, {str(f.relative_to(path)): f for f in regular_files(path)})
+        if move:
+            shutil.rmtree(path, ignore_errors=True)
 
     def put_file(self, key: str, path: Path) -> None:
-        self._put(key, {path.name: path})
+        if not self.exists(key):
+            self._put(key, {path.name: path})
 
     def exists(self, key: str) -> bool:
         return self._manifest(key) is not None
@@ -37,7 +42,7 @@ class RemoteFiles:
     def local_path(self, key: str) -> Path:
         manifest = self._existing(key)
         if not self.fetched.exists(key):
-            with self._refusals(), self.fetched._scratch() as scratch:
+            with self._refusals(), self.fetched.scratch() as scratch:
                 whole = scratch / "whole"
                 for name in manifest:
                     (whole / name).parent.mkdir(parents=True, exist_ok=True)
@@ -86,8 +91,6 @@ class RemoteFiles:
         return manifest
 
     def _put(self, key: str, files: dict[str, Path]) -> None:
-        if self.exists(key):
-            return
         place = self._place(key)
         manifest = json.dumps({name: path.stat().st_size for name, path in files.items()})
         with self._refusals():
@@ -98,7 +101,7 @@ class RemoteFiles:
                     self.filesystem.put_file(str(path), f"{place}/{name}")
                 self.filesystem.pipe_file(f"{place}.json", manifest.encode())
             except BaseException:
-                if self.filesystem.exists(place):
+                if self.filesystem.exists(place) and not self.filesystem.exists(f"{place}.json"):
                     self.filesystem.rm(place, recursive=True)
                 raise
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -34,6 +34,10 @@ def migrate(database: Database) -> None:
                 _upgrade(connection)
     except SQLAlchemyError as error:
         raise as_storage_error(error) from error
+    except Timeout as error:
+        raise StorageError(
+            "Another process has been migrating the database for too long.", mend="Try again."
+        ) from error
 
 
 def _revision(connection: Connection) -> str | None:

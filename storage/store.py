@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import func, select, text
 
+from engine.domain.errors import StorageError
 from engine.settings import Settings
 from storage.artifacts import Artifacts
 from storage.database import Database
@@ -85,7 +86,14 @@ def open_storage(settings: Settings) -> Storage:
     StorageError when the database or the artifact store cannot be opened, or when the
     database was made by a newer Speedrail.
     """
-    settings.home.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"The folder {settings.home} cannot be used.",
+            mend="Set SPEEDRAIL_HOME to a folder that can be written to.",
+            detail=str(error),
+        ) from error
     database = Database(settings.database_url)
     migrate(database)
     return Storage(database, open_files(settings))

@@ -81,12 +81,19 @@ def test_a_finished_run_carries_its_result(storage: Storage, add_experiment, tmp
         verdict=Verdict.FASTER, remarks=("why",),
     )  # fmt: skip
     found = storage.runs.get(run.id)
-    assert (found.status, found.facts, found.lowered_id, found.progress) == (RunStatus.SUCCEEDED, FACTS, "lowered-1", None)
+    assert (found.status, found.facts, found.lowered_id, found.progress) == (
+        RunStatus.SUCCEEDED,
+        FACTS,
+        "lowered-1",
+        None,
+    )
     assert (found.measurements, found.speedup, found.verdict) == ((LATENCY,), Ratio(2.0, (1.9, 2.1)), Verdict.FASTER)
     assert found.started_at is not None and found.finished_at is not None and found.started_at <= found.finished_at
 
 
-def test_a_stage_whose_files_are_not_stored_is_refused(storage: Storage, add_experiment: Callable[..., list[Run]]) -> None:
+def test_a_stage_whose_files_are_not_stored_is_refused(
+    storage: Storage, add_experiment: Callable[..., list[Run]]
+) -> None:
     (run,) = add_experiment("pruning()@eager")
     attempt = storage.runs.start(run.id)
     with pytest.raises(StorageError, match="not in the store"):

@@ -50,13 +50,37 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
 def test_a_summary_says_what_the_run_says(history: History) -> None:
     assert len(history.summaries) == RUNS
     for run, summary in zip(history.runs, history.summaries, strict=True):
-        same = ("id", "experiment_id", "artifact_id", "recipe", "runtime", "status", "created_at", "name", "tags", "verdict")
+        same = (
+            "id",
+            "experiment_id",
+            "artifact_id",
+            "recipe",
+            "runtime",
+            "status",
+            "created_at",
+            "name",
+            "tags",
+            "verdict",
+        )
         assert all(getattr(run, name) == getattr(summary, name) for name in same)
         assert all(run.value(name) == getattr(summary, name) for name in ("latency", "size", "quality", "peak_memory"))
         assert summary.speedup == (run.speedup.median if run.speedup else None)
 
 
-_TEXTS = ("pruning", "quant int4", "sparsity=0.5", "MINILM", "l6 v2", "q", "trial", "grosse", "uberblick naive", "zebra", "==", " ")
+_TEXTS = (
+    "pruning",
+    "quant int4",
+    "sparsity=0.5",
+    "MINILM",
+    "l6 v2",
+    "q",
+    "trial",
+    "grosse",
+    "uberblick naive",
+    "zebra",
+    "==",
+    " ",
+)
 _range = st.tuples(st.none() | st.floats(0, 60), st.none() | st.floats(0, 60))
 
 

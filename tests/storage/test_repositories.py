@@ -89,7 +89,9 @@ def test_an_experiment_comes_back_with_all_it_carries(storage: Storage, add_arti
     assert storage.runs.of_experiment(experiment.id) == [run]
 
 
-def test_an_experiment_is_created_whole_or_not_at_all(storage: Storage, add_experiment: Callable[..., list[Run]]) -> None:
+def test_an_experiment_is_created_whole_or_not_at_all(
+    storage: Storage, add_experiment: Callable[..., list[Run]]
+) -> None:
     (known,) = add_experiment("")
     experiment = replace(storage.experiments.get(known.experiment_id), id="new")
     with pytest.raises(StorageError):
@@ -121,7 +123,9 @@ def test_a_wish_to_cancel_lasts_until_more_is_asked(storage: Storage, add_experi
     assert storage.experiments.cancel_requested("deleted")
 
 
-def test_unfinished_experiments_are_those_with_open_runs(storage: Storage, add_experiment: Callable[..., list[Run]]) -> None:
+def test_unfinished_experiments_are_those_with_open_runs(
+    storage: Storage, add_experiment: Callable[..., list[Run]]
+) -> None:
     (open_run,), (done,) = add_experiment(""), add_experiment("")
     storage.runs.finish(done.id, 0, RunStatus.CANCELLED)
     assert storage.experiments.unfinished() == [open_run.experiment_id]
@@ -130,7 +134,11 @@ def test_unfinished_experiments_are_those_with_open_runs(storage: Storage, add_e
 def test_rounds_and_logs_come_back_in_order(storage: Storage, add_experiment: Callable[..., list[Run]]) -> None:
     (run,) = add_experiment("")
     attempt = storage.runs.start(run.id)
-    rounds = [Round(run.id, 0, 0, {"latency": (1.0, 2.5)}), Round(run.id, 0, 1, {"latency": (3.0,)}), Round(run.id, 1, 0, {})]
+    rounds = [
+        Round(run.id, 0, 0, {"latency": (1.0, 2.5)}),
+        Round(run.id, 0, 1, {"latency": (3.0,)}),
+        Round(run.id, 1, 0, {}),
+    ]
     for each in reversed(rounds):
         assert storage.runs.record_round(each, attempt)
     assert storage.runs.record_round(replace(rounds[1], samples={"latency": (4.0,)}), attempt), "told twice"
@@ -181,7 +189,13 @@ def test_hosts_beat_and_leave(storage: Storage) -> None:
 
 
 def test_unknown_ids_say_so(storage: Storage) -> None:
-    for ask in (storage.experiments.get, storage.runs.get, storage.runs.start, storage.runs.requeue, storage.intakes.get):
+    for ask in (
+        storage.experiments.get,
+        storage.runs.get,
+        storage.runs.start,
+        storage.runs.requeue,
+        storage.intakes.get,
+    ):
         with pytest.raises(NotFound):
             ask("nothing")
     with pytest.raises(NotFound):
