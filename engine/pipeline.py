@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,6 +75,8 @@ class MeasureSession:
         batch = self._task.timed_batch(request.card, Path(request.lowered.directory), request.workload, self._items)
         self._call = _call(self._executor, request, batch)
         first, *warmup = time_calls(self._call, request.workload.warmup_calls + 1)
+        gc.collect()
+        gc.freeze()  # what lives by now stays: collections before each turn need not walk it
         self.opened = OpenResult(open_seconds, first["latency"], tuple(w["latency"] for w in warmup))
 
     def round(self, seconds: float) -> RoundResult:
