@@ -189,8 +189,11 @@ def clean_name(name: str) -> str:
 
 
 def _touched(folder: Path) -> float:
-    """When something last arrived, seconds since the epoch."""
-    return max((f.stat().st_mtime for f in (folder, *folder.iterdir())), default=0.0)
+    """When something last arrived, seconds since the epoch; now for a folder that vanishes meanwhile."""
+    try:
+        return max(f.stat().st_mtime for f in (folder, *folder.iterdir()))
+    except FileNotFoundError:
+        return time.time()
 
 
 def _hashed(token: str) -> str:

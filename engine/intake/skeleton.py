@@ -12,6 +12,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ _MAPPINGS: dict[TaskId, Any] = {
     TaskId.TEXT_CLASSIFIER: modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     TaskId.IMAGE_CLASSIFIER: modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
 }
+_SAME_MODEL = "Upload the config.json and all weight files of one and the same model."
+_MOST_GROWTH = 100
 _SILENT = (nn.Dropout, nn.Identity)
 _UNUSED_WHEN_MISSING = {TaskId.TEXT_ENCODER: ("pooler.",)}
 """Weights that no output rests on; files of masked LMs lack them."""
@@ -75,6 +78,7 @@ def model_class(config: Any, task: TaskId) -> Any:
 def fit(config: Any, task: TaskId, tensors: Mapping[str, TensorHeader]) -> Skeleton:
     """Let transformers match the tensors' names and shapes with the model's. Raises IntakeError when they do not fit."""
     kind = model_class(config, task)
+    _refuse_absurd(config, task, tensors)
     stand_ins = {name: torch.zeros(()).expand(t.shape) for name, t in tensors.items()}
     with reading(
         "config.json describes no model that can be built.",
@@ -109,18 +113,32 @@ def operators_of(model: nn.Module) -> dict[str, int]:
     return dict(sorted(Counter(type(m).__name__ for m in leaves).items()))
 
 
+def _refuse_absurd(config: Any, task: TaskId, tensors: Mapping[str, TensorHeader]) -> None:
+    """Before anything of the announced size is made: a few bytes of JSON can ask for terabytes."""
+    found = sum(t.elements for t in tensors.values())
+    layers = getattr(config, "num_hidden_layers", 0)
+    wanted = math.inf
+    if not isinstance(layers, int) or layers <= len(tensors):
+        wanted = sum(p.numel() for p in blank(config, task).parameters())
+    if wanted > _MOST_GROWTH * found:
+        raise IntakeError(
+            f"config.json describes a model many times larger than the {found:,} weights in the files.",
+            mend=_SAME_MODEL,
+            where="config.json",
+        )
+
+
 def _refuse_unfit(missing: list[str], mismatched: list[Any]) -> None:
-    mend = "Upload the config.json and all weight files of one and the same model."
     if mismatched:
         name, found, expected = mismatched[0]
         raise IntakeError(
             f"{len(mismatched)} tensors do not have the shape that config.json asks for: {name} is {list(found)}, "
             f"not {list(expected)}.",
-            mend=mend,
+            mend=_SAME_MODEL,
         )
     if missing:
         raise IntakeError(
             f"{len(missing)} tensors that config.json asks for are missing, {missing[0]} first.",
-            mend=mend,
+            mend=_SAME_MODEL,
             detail="\n".join(missing),
         )

@@ -204,6 +204,14 @@ def _config_is_absurd(place: Path, hf: Path, mlp: Path) -> Path:
     return edited(copied(hf, place / "hf"), num_attention_heads=7)
 
 
+def _config_asks_for_terabytes(place: Path, hf: Path, mlp: Path) -> Path:
+    return edited(copied(hf, place / "hf"), vocab_size=2**38)
+
+
+def _config_asks_for_endless_layers(place: Path, hf: Path, mlp: Path) -> Path:
+    return edited(copied(hf, place / "hf"), num_hidden_layers=10**9)
+
+
 def _missing_shard(place: Path, hf: Path, mlp: Path) -> Path:
     folder = copied(hf, place / "hf")
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
@@ -470,6 +478,8 @@ BAD = (
     Bad("another model's config", _config_of_another, "do not have the shape", "one and the same model"),
     Bad("a config with more layers", _config_asks_for_more, "are missing", "one and the same model"),
     Bad("an absurd config", _config_is_absurd, "no model that can be built", "sizes"),
+    Bad("a config of terabytes", _config_asks_for_terabytes, "many times larger", "one and the same model"),
+    Bad("a config of endless layers", _config_asks_for_endless_layers, "many times larger", "one and the same model"),
     Bad("a missing shard", _missing_shard, "model-00002-of-00002.safetensors, and that file is missing", "all shards"),
     Bad("a shard outside", _shard_elsewhere, "no .safetensors file beside it", "save_pretrained"),
     Bad(
