@@ -1,4 +1,8 @@
-"""File locks (flock) that the kernel releases when their holder dies.
+"""File locks that the kernel releases when their holder dies.
+
+Linux' open-file-description locks: owned by the open file, as flock's are, so that two
+threads exclude each other, and unlike those they can be asked after without being taken
+for a moment, which would make somebody else's attempt fail.
 
 The host lock keeps measurements from disturbing each other: whatever loads a
 model (an experiment, an intake, the command line) holds it. It is fair: who
@@ -10,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +22,13 @@ from pathlib import Path
 from typing import Self
 
 POLL_SECONDS = 0.1
+_FLOCK = struct.Struct("@hhqqi4x")
+"""struct flock: type, whence, start, length (0: to the end), pid (0 for this kind of lock)."""
+_WHOLE_FILE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 class FileLock:
-    """An exclusive flock on `path`. Not inherited by children; not re-entrant.
+    """An exclusive lock on `path`. Not inherited by children; not re-entrant.
 
     The file holds who has it (a pid and a note), for messages only: the lock itself
     is the kernel's. Two `FileLock`s on one path exclude each other within a process too.
@@ -40,8 +48,8 @@ class FileLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _WHOLE_FILE)
+        except (BlockingIOError, PermissionError):
             os.close(descriptor)
             return False
         os.ftruncate(descriptor, 0)
@@ -70,11 +78,16 @@ class FileLock:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody holds the lock on `path` right now."""
-    lock = FileLock(path)
-    free = lock.try_acquire()
-    lock.release()
-    return not free
+    """Whether somebody holds the lock on `path` right now; asking disturbs nobody."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _WHOLE_FILE)
+    finally:
+        os.close(descriptor)
+    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 
 def holder(path: Path) -> str:
