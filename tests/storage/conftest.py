@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,10 +29,10 @@ NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 CARD = ModelCard(ArtifactFormat.ONNX, TaskId.TENSORS, "net", 3, "float32", (TensorSpec("x", "float32", ("batch", 4)),))
 
 
-@pytest.fixture(params=BACKENDS)
-def any_settings(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Settings]:
-    """An installation on each database there is."""
-    if request.param == "sqlite":
+@contextmanager
+def installation(backend: str, settings: Settings) -> Iterator[Settings]:
+    """These settings with an empty database of this kind."""
+    if backend == "sqlite":
         yield settings
         return
     name = f"speedrail_{uuid.uuid4().hex}"
@@ -42,6 +43,13 @@ def any_settings(request: pytest.FixtureRequest, settings: Settings) -> Iterator
         yield replace(settings, database_url=url)
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     server.dispose()
+
+
+@pytest.fixture(params=BACKENDS)
+def any_settings(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Settings]:
+    """An installation on each database there is."""
+    with installation(request.param, settings) as found:
+        yield found
 
 
 @pytest.fixture

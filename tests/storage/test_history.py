@@ -22,6 +22,7 @@ from engine.domain.experiment import Run, RunStatus
 from engine.settings import Settings
 from storage import RunFilter, RunSummary, Storage, open_storage
 from storage.history import SORTS
+from tests.storage.conftest import BACKENDS, installation
 
 RUNS = 160
 
@@ -33,18 +34,19 @@ class History:
     summaries: list[RunSummary]
 
 
-@pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+@pytest.fixture(scope="module", params=BACKENDS)
+def history(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     home = tmp_path_factory.mktemp("history")
-    storage = open_storage(Settings.from_environment({"SPEEDRAIL_HOME": str(home)}))
-    fill_history(storage, RUNS, artifacts=7)
-    experiments = storage.experiments.list(limit=RUNS).items
-    runs = [run for e in reversed(experiments) for run in storage.runs.of_experiment(e.experiment.id)]
-    storage.runs.annotate(runs[3].id, name="Größe 7", notes="naïve TEST", tags=("mei", "Überblick"))
-    runs[3] = storage.runs.get(runs[3].id)
-    summaries = {s.id: s for s in storage.runs.search(RunFilter(), limit=RUNS).items}
-    yield History(storage, runs, [summaries[r.id] for r in runs])
-    storage.close()
+    with installation(request.param, Settings.from_environment({"SPEEDRAIL_HOME": str(home)})) as settings:
+        storage = open_storage(settings)
+        fill_history(storage, RUNS, artifacts=7)
+        experiments = storage.experiments.list(limit=RUNS).items
+        runs = [run for e in reversed(experiments) for run in storage.runs.of_experiment(e.experiment.id)]
+        storage.runs.annotate(runs[3].id, name="Größe 7", notes="naïve TEST", tags=("mei", "Überblick"))
+        runs[3] = storage.runs.get(runs[3].id)
+        summaries = {s.id: s for s in storage.runs.search(RunFilter(), limit=RUNS).items}
+        yield History(storage, runs, [summaries[r.id] for r in runs])
+        storage.close()
 
 
 def test_a_summary_says_what_the_run_says(history: History) -> None:
