@@ -54,7 +54,7 @@ def start_child(
             stdout=output,
             stderr=output,
             cwd=scratch,
-            env=_environment(scratch, threads or usable_cores()),
+            env=_environment(kind, scratch, threads or usable_cores()),
             pass_fds=(its.fileno(),),
             start_new_session=True,
         )
@@ -99,15 +99,20 @@ def _programs() -> list[str]:
     return sorted({str(Path(place).resolve()) for place in places} | {str(_PACKAGE)})
 
 
-def _environment(scratch: Path, threads: int) -> dict[str, str]:
-    """Nothing of ours is passed on but what finds programs and libraries."""
+def _environment(kind: str, scratch: Path, threads: int) -> dict[str, str]:
+    """Nothing of ours is passed on but what finds programs and libraries.
+
+    What is timed waits for its threads as it would outside (sleeping at once costs eager
+    and inductor a wake-up for each operator); everybody else yields the cores.
+    """
+    waiting = {"KMP_BLOCKTIME": "1"} if kind == "measure" else {"KMP_BLOCKTIME": "0", "OMP_WAIT_POLICY": "PASSIVE"}
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "CC", "CXX", "TZ") if name in os.environ}
     search = dict.fromkeys([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"])
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler:
         search.setdefault(str(Path(compiler).parent))
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    return kept | counts | {
+    return kept | counts | waiting | {
         "PATH": ":".join(search),
         "PYTHONPATH": str(_PACKAGE.parent),
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -115,8 +120,6 @@ def _environment(scratch: Path, threads: int) -> dict[str, str]:
         "TMPDIR": str(scratch),
         "USER": "speedrail",
         "LANG": "C.UTF-8",
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "KMP_BLOCKTIME": "0",
         "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
