@@ -100,7 +100,7 @@ def blank(config: Any, task: TaskId) -> nn.Module:
     """The model on the meta device: modules and shapes, no memory. Raises IntakeError."""
     kind = model_class(config, task)
     with (
-        reading("The file describes no model that can be built.", mend="Convert the model again."),
+        reading("The file describes no model that can be built.", mend="Check its sizes against the original."),
         torch.device("meta"),
     ):
         model: nn.Module = kind(config)
