@@ -48,6 +48,5 @@ def navigate() -> Page:
                 visibility="visible" if visible else "hidden",
             )
             for file, title, icon, visible in _PAGES
-            if (_ROOT / "pages" / f"{file}.py").exists()
         ]
     )
