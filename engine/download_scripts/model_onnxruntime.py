@@ -18,7 +18,7 @@ class Model:
             ids = batch["input_ids"]
             return {"logits": self.run(ids, 0, np.arange(ids.shape[1]), self.buffers(ids.shape[1]))}
         outputs = self.session.run(None, {name: batch[name] for name in self.types})
-        return dict(zip((o.name for o in self.session.get_outputs()), outputs))
+        return dict(zip((o.name for o in self.session.get_outputs()), outputs, strict=True))
 
     def generate(self, ids, new_tokens):
         prompt = ids.shape[1]

@@ -70,9 +70,10 @@ class BufferCacheLM(CachedLM):
     def forward(
         self, input_ids: Tensor, position_ids: Tensor, kept: Tensor, last_index: Tensor, total: Tensor, past: list[Tensor]
     ) -> tuple[Tensor, ...]:
-        store = {"past": past, "last_index": last_index, "total": total, "present": []}
+        store: dict[str, Any] = {"past": past, "last_index": last_index, "total": total, "present": []}
         hidden = self.model.base_model(input_ids=input_ids, position_ids=position_ids, use_cache=False, store=store)[0]
-        return (self._logits(hidden, kept), *store["present"])
+        present: list[Tensor] = store["present"]
+        return (self._logits(hidden, kept), *present)
 
     def examples(self) -> tuple[Any, ...]:
         ids = torch.zeros(self.batch, _PROMPT, dtype=torch.int64)

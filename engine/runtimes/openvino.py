@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import engine.runtimes.ov  # isort: skip  first of all: switches telemetry off
-
 import time
 from dataclasses import replace
 from pathlib import Path

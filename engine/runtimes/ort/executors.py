@@ -25,7 +25,7 @@ def open_session(file: Path, threads: int, fixed: dict[str, int] | None = None) 
         options.add_free_dimension_override_by_name(name, size)
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001  onnxruntime's own classes share no base but Exception
+    except Exception as error:
         raise StageError(f"onnxruntime does not open {file.name}.", where=file.name, detail=str(error)) from error
 
 

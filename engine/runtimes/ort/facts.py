@@ -26,7 +26,7 @@ def census_of(file: Path) -> Census:
     """Count weights (constant tensors of two or more axes) and quantized operators in `file`."""
     model = onnx.load(str(file), load_external_data=False)
     census = Census()
-    packed = {}
+    packed: dict[str, tuple[int, int] | None] = {}
     for node in model.graph.node:
         if node.op_type == BLOCK_OPERATOR:
             attributes = {a.name: a.i for a in node.attribute}

@@ -48,7 +48,7 @@ def smooth(model: onnx.ModelProto, calibration: Sequence[Batch], alpha: float = 
 def _matmuls_by_input(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
     """MatMuls with a 2-D float weight that nobody else uses, grouped by their activation."""
     shapes = {t.name: t.dims for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
-    users = defaultdict(int)
+    users: dict[str, int] = defaultdict(int)
     for node in model.graph.node:
         for name in node.input:
             users[name] += 1

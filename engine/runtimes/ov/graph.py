@@ -47,7 +47,7 @@ def _converted(source: Any) -> ov.Model:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ov.convert_model(source, verbose=False)
-    except Exception as error:  # noqa: BLE001  the frontends raise classes of their own
+    except Exception as error:
         raise StageError(
             "openvino cannot convert this model.", mend="Run it on another runtime.", detail=str(error)
         ) from error

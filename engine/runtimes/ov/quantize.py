@@ -43,7 +43,7 @@ def _static(model: ov.Model, deployment: Deployment, context: Context) -> ov.Mod
     card = deployment.card
     transformer = card.task.takes_text or card.operators.get("Conv2d", 0) <= 1
     saturates = not this_host().has_vnni
-    quantized = nncf.quantize(
+    return nncf.quantize(
         model, _dataset(card, context), model_type=nncf.ModelType.TRANSFORMER if transformer else None,
         subset_size=min(SAMPLES, len(context.calibration)),
         advanced_parameters=nncf.AdvancedQuantizationParameters(
@@ -51,20 +51,18 @@ def _static(model: ov.Model, deployment: Deployment, context: Context) -> ov.Mod
             overflow_fix=OverflowFix.ENABLE if saturates else OverflowFix.DISABLE
         ),
     )  # fmt: skip
-    return quantized  # type: ignore[no-any-return]
 
 
 def _weights(model: ov.Model, deployment: Deployment, context: Context) -> ov.Model:
     """Integer weights; int4 with scales fitted to real activations and its sensitive ends kept in int8."""
     formats = deployment.formats
     if formats.weights is NumberFormat.INT8:
-        return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)  # type: ignore[no-any-return]
-    compressed = nncf.compress_weights(
+        return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+    return nncf.compress_weights(
         model, mode=nncf.CompressWeightsMode.INT4_ASYM, group_size=formats.group_size or INT4_GROUP,
         dataset=_dataset(deployment.card, context), scale_estimation=True,
         subset_size=min(SCALE_ESTIMATION_SAMPLES, len(context.calibration)),
     )  # fmt: skip
-    return compressed  # type: ignore[no-any-return]
 
 
 def _dataset(card: ModelCard, context: Context) -> Any:

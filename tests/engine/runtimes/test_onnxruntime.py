@@ -1,0 +1,167 @@
+"""onnxruntime: right answers in every format, formats proven from the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+from engine.domain.deployment import Formats, NumberFormat, QuantizationMode, Variant
+from engine.domain.errors import NothingChanged, StageError
+from engine.runtimes.onnxruntime import OnnxRuntime
+from engine.runtimes.ort.facts import census_of
+from engine.runtimes.ort.smooth import smooth
+from engine.runtimes.proof import Census, demand
+from tests.engine.runtimes.graphs import BERT, LLAMA, MLP, RESNET, Case, relative_error
+
+INT8 = Formats(weights=NumberFormat.INT8)
+RUNTIME = OnnxRuntime()
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case.of(LLAMA, tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case.of(BERT, tmp_path_factory.mktemp("bert"))
+
+
+def test_an_encoder_answers_as_torch_does_padding_included(bert: Case, tmp_path: Path) -> None:
+    lowered = bert.lower(RUNTIME, tmp_path / "out")
+    batch = bert.batch()
+    found = bert.open(RUNTIME, lowered).infer(batch)["last_hidden_state"]
+    real = batch["attention_mask"] == 1
+    np.testing.assert_allclose(found[real], bert.reference(batch)[real], atol=1e-5)
+    assert lowered.facts.facts["bits_per_weight"] == 32
+    assert lowered.size_bytes == (tmp_path / "out" / "model.onnx").stat().st_size
+    assert lowered.files == ("model.onnx",)
+
+
+def test_dynamic_int8_is_what_auto_takes_for_texts(bert: Case, tmp_path: Path) -> None:
+    lowered = bert.lower(RUNTIME, tmp_path / "out", INT8)
+    facts, batch = lowered.facts.facts, bert.batch()
+    assert facts["mode"] == "dynamic"
+    assert facts["nodes_MatMulInteger"] == 12
+    assert facts["int8_weights"] == 2 * (4 * 32 * 32 + 2 * 32 * 64)
+    assert relative_error(bert.open(RUNTIME, lowered).infer(batch)["last_hidden_state"], bert.reference(batch)) < 0.08
+
+
+def test_smoothing_keeps_the_function_and_tames_an_outlier_channel(tmp_path: Path) -> None:
+    case = Case.of(MLP, tmp_path)
+    file = case.directory / "model.onnx"
+    model = onnx.load(str(file))
+    batches = [case.batch(seed) for seed in range(4)]
+    for batch in batches:
+        batch["x"][:, 3] *= 50
+
+    def answer(graph: onnx.ModelProto) -> np.ndarray:
+        session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+        return session.run(None, dict(batches[0]))[0]
+
+    before = answer(model)
+    assert smooth(model, batches) == 2
+    onnx.checker.check_model(model)
+    np.testing.assert_allclose(answer(model), before, rtol=1e-4, atol=1e-4)
+    scale = next(numpy_helper.to_array(t) for t in model.graph.initializer if t.name == "x_smooth")
+    assert scale.argmin() == 3
+
+
+def test_convolutions_run_in_integers_with_calibrated_scales(tmp_path: Path) -> None:
+    case = Case.of(RESNET, tmp_path)
+    lowered = case.lower(RUNTIME, tmp_path / "out", INT8)
+    batch = case.batch()
+    assert lowered.facts.facts["mode"] == "static"
+    assert lowered.facts.facts["bits_per_weight"] == 8
+    assert relative_error(case.open(RUNTIME, lowered).infer(batch)["logits"], case.reference(batch)) < 0.1
+    plain = case.lower(RUNTIME, tmp_path / "plain")
+    np.testing.assert_allclose(case.open(RUNTIME, plain).infer(batch)["logits"], case.reference(batch), atol=1e-5)
+
+
+def test_dynamic_int8_that_leaves_the_convolutions_alone_is_a_failure(tmp_path: Path) -> None:
+    case = Case.of(RESNET, tmp_path)
+    with pytest.raises(NothingChanged, match="160 of 6,072 weights"):
+        case.lower(RUNTIME, tmp_path / "out", Formats(weights=NumberFormat.INT8, mode=QuantizationMode.DYNAMIC))
+
+
+def test_a_causal_lm_generates_the_tokens_that_torch_does(llama: Case, tmp_path: Path) -> None:
+    lowered = llama.lower(RUNTIME, tmp_path / "out")
+    executor, batch = llama.open(RUNTIME, lowered), llama.batch()
+    np.testing.assert_allclose(executor.infer(batch)["logits"], llama.reference(batch), atol=1e-4)
+    made = executor.generate(batch["input_ids"], 6)
+    np.testing.assert_array_equal(made.tokens, llama.tokens(batch["input_ids"], 6))
+    assert len(made.token_times) == 6
+    assert list(made.token_times) == sorted(made.token_times)
+    again = executor.generate(batch["input_ids"][:, :5], 6)
+    np.testing.assert_array_equal(again.tokens, llama.tokens(batch["input_ids"][:, :5], 6))
+    executor.close()
+
+
+@pytest.mark.parametrize(
+    ("weights", "mode", "bits", "worst"),
+    [
+        (NumberFormat.INT8, QuantizationMode.DYNAMIC, 8, 0.1),
+        (NumberFormat.INT4, QuantizationMode.WEIGHT_ONLY, 4, 0.9),
+    ],
+)
+def test_a_causal_lms_weights_become_blocks_of_integers(
+    llama: Case, tmp_path: Path, weights: NumberFormat, mode: QuantizationMode, bits: int, worst: float
+) -> None:
+    lowered = llama.lower(RUNTIME, tmp_path / "out", Formats(weights=weights, mode=mode))
+    assert lowered.facts.facts["nodes_MatMulNBits"] == 14
+    assert lowered.facts.facts[f"int{bits}_weights"] == 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64)
+    batch = llama.batch()
+    assert relative_error(llama.open(RUNTIME, lowered).infer(batch)["logits"], llama.reference(batch)) < worst
+
+
+def test_an_onnx_artifact_runs_as_it_is_and_quantized(tmp_path: Path) -> None:
+    case = Case.of(MLP, tmp_path)
+    batch = case.batch()
+    source = onnxruntime.InferenceSession(str(case.directory / "model.onnx"), providers=["CPUExecutionProvider"])
+    expected = source.run(None, dict(batch))[0]
+    plain = case.open(RUNTIME, case.lower(RUNTIME, tmp_path / "plain"))
+    np.testing.assert_array_equal(plain.infer(batch)["y"], expected)
+    quantized = case.lower(RUNTIME, tmp_path / "int8", INT8)
+    assert quantized.facts.facts["int8_weights"] == 16 * 64 + 64 * 8
+    assert relative_error(case.open(RUNTIME, quantized).infer(batch)["y"], expected) < 0.1
+
+
+def test_bf16_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    case = Case.of(MLP, tmp_path)
+    with pytest.raises(StageError, match="no bf16 kernels") as caught:
+        case.lower(RUNTIME, tmp_path / "out", Formats(weights=NumberFormat.BF16))
+    assert "@openvino" in caught.value.mend
+
+
+def test_only_causal_lms_generate(tmp_path: Path) -> None:
+    case = Case.of(MLP, tmp_path)
+    executor = case.open(RUNTIME, case.lower(RUNTIME, tmp_path / "out"))
+    with pytest.raises(StageError, match="causal LM"):
+        executor.generate(np.zeros((1, 4), np.int64), 2)
+
+
+def test_a_file_that_is_no_graph_is_named(tmp_path: Path) -> None:
+    case = Case.of(MLP, tmp_path)
+    lowered = case.lower(RUNTIME, tmp_path / "out")
+    (tmp_path / "out" / "model.onnx").write_bytes(b"nonsense")
+    with pytest.raises(StageError, match=r"model\.onnx"):
+        case.open(RUNTIME, lowered)
+
+
+def test_a_file_without_the_format_is_nothing_changed(tmp_path: Path) -> None:
+    case = Case.of(MLP, tmp_path)
+    with pytest.raises(NothingChanged):
+        demand(INT8, census_of(case.directory / "model.onnx"), ("MatMulInteger",), "onnxruntime")
+    only_weights = Census({8: 100})
+    with pytest.raises(NothingChanged, match="no operator computes in integers"):
+        demand(Formats(weights=NumberFormat.INT8, mode=QuantizationMode.DYNAMIC), only_weights, ("MatMulInteger",), "x")
+
+
+def test_a_torch_model_that_does_not_load_is_a_stage_error(tmp_path: Path) -> None:
+    with pytest.raises(StageError):
+        Case(BERT, Path(Variant(str(tmp_path)).directory)).lower(RUNTIME, tmp_path / "out")
