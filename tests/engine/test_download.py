@@ -1,0 +1,80 @@
+"""Downloads run without this project and answer as the executor did."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.domain.deployment import Formats, NumberFormat
+from engine.domain.errors import StorageError
+from engine.domain.ports import Runtime
+from engine.domain.recipe import RuntimeId
+from engine.download import package
+from engine.runtimes.registry import runtime_of
+from engine.tasks.companions import copy_companions
+from tests.engine.runtimes.graphs import BERT, LLAMA, Case
+
+INT8 = Formats(weights=NumberFormat.INT8)
+
+
+def _unpacked(case: Case, runtime: Runtime, directory: Path) -> tuple[Path, object]:
+    lowered = case.lower(runtime, directory / "lowered", INT8)
+    copy_companions(case.directory, directory / "lowered")
+    zipped = package(lowered, case.card, directory, artifact_name="Tiny", recipe="quantization(format=int8)")
+    with zipfile.ZipFile(zipped) as archive:
+        archive.extractall(directory / "unpacked")
+    return directory / "unpacked" / "model", lowered
+
+
+def _run(folder: Path, *arguments: str) -> str:
+    """The script in a process that cannot see this project."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-I", "-W", "ignore", str(folder / "run_model.py"), "--threads", "1", *arguments]
+    done = subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("runtime_id", [RuntimeId.EAGER, RuntimeId.ONNXRUNTIME, RuntimeId.OPENVINO])
+def test_an_encoder_runs_without_the_project(runtime_id: RuntimeId, tmp_path: Path) -> None:
+    case, runtime = Case.of(BERT, tmp_path), runtime_of(runtime_id)
+    folder, lowered = _unpacked(case, runtime, tmp_path)
+    batch = case.batch()
+    np.savez(tmp_path / "in.npz", **batch)
+    printed = _run(folder, "--input", str(tmp_path / "in.npz"), "--output", str(tmp_path / "out.npz"), "--bench")
+    expected = case.open(runtime, lowered).infer(batch)["last_hidden_state"]
+    np.testing.assert_allclose(np.load(tmp_path / "out.npz")["last_hidden_state"], expected, atol=1e-4)
+    assert "latency:" in printed
+    requirements = (folder / "requirements.txt").read_text()
+    assert all("==" in line for line in requirements.splitlines())
+    assert "quantization(format=int8)" in (folder / "README.txt").read_text()
+
+
+@pytest.mark.parametrize("runtime_id", [RuntimeId.EAGER, RuntimeId.ONNXRUNTIME, RuntimeId.OPENVINO])
+def test_a_causal_lm_generates_without_the_project(runtime_id: RuntimeId, tmp_path: Path) -> None:
+    case, runtime = Case.of(LLAMA, tmp_path), runtime_of(runtime_id)
+    folder, lowered = _unpacked(case, runtime, tmp_path)
+    batch = case.batch()
+    np.savez(tmp_path / "in.npz", **batch)
+    _run(folder, "--input", str(tmp_path / "in.npz"), "--new-tokens", "5", "--output", str(tmp_path / "out.npz"))
+    expected = case.open(runtime, lowered).generate(batch["input_ids"], 5).tokens
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npz")["tokens"], expected)
+
+
+def test_a_text_goes_in(tmp_path: Path) -> None:
+    folder, _ = _unpacked(Case.of(BERT, tmp_path), runtime_of(RuntimeId.ONNXRUNTIME), tmp_path)
+    assert "last_hidden_state: float32 (2, 16, 32)" in _run(folder, "--text", "A sentence.")
+
+
+def test_files_that_are_gone_are_named(tmp_path: Path) -> None:
+    case = Case.of(BERT, tmp_path)
+    lowered = case.lower(runtime_of(RuntimeId.ONNXRUNTIME), tmp_path / "lowered")
+    (tmp_path / "lowered" / "model.onnx").unlink()
+    with pytest.raises(StorageError, match=r"model\.onnx"):
+        package(lowered, case.card, tmp_path)
