@@ -13,7 +13,6 @@ from engine.domain.ports import Context, Executor
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
 from engine.host import usable_cores
-from engine.runtimes.export import workload_settings
 from engine.runtimes.ort.executors import LmExecutor, TensorExecutor, open_session
 
 MODEL = "model.onnx"
@@ -31,6 +30,7 @@ class OnnxRuntime:
         NothingChanged when the produced file lacks the format.
         """
         # what opens a model must not carry what made it: its memory is measured
+        from engine.runtimes.export import workload_settings
         from engine.runtimes.ort.facts import census_of, integer_operators
         from engine.runtimes.ort.graph import write_graph
         from engine.runtimes.ort.quantize import quantize
