@@ -120,7 +120,7 @@ class Child:
                 raise
             answer = self.poll(min(_TICK_SECONDS, left)) or {}
             if "problem" in answer:
-                raise self._decode(Problem, answer["problem"]).as_error()
+                raise _shortened(self._decode(Problem, answer["problem"])).as_error()
             if "result" in answer:
                 return answer["result"]
             if "progress" in answer:
@@ -208,6 +208,13 @@ class Child:
         with self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - _LOG_TAIL))
             return log.read().decode(errors="replace")
+
+
+def _shortened(problem: Problem) -> Problem:
+    """A child's words go to the database and to people: not megabytes of them."""
+    return Problem(
+        problem.kind[:100], problem.what[:2000], problem.mend[:2000], problem.where[:500], problem.detail[-20_000:]
+    )
 
 
 def _ending(code: int | None) -> str:

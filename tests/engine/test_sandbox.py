@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from engine.domain.errors import Cancelled, ChildError, IntakeError, Problem
+from engine.domain.errors import Cancelled, ChildError, IntakeError, Problem, StageError
 from engine.domain.experiment import Progress
 from engine.sandbox import Child, Limits, start_child, tree
 from engine.sandbox.enter import level_of
@@ -289,6 +289,13 @@ def test_progress_and_problems_come_through(start: Callable[..., Hostile]) -> No
     with pytest.raises(IntakeError) as caught:
         hostile.told(f"channel.send({{'problem': {problem}}})")
     assert caught.value.as_problem() == Problem(**problem)
+
+
+def test_a_childs_words_are_cut_short(start: Callable[..., Hostile]) -> None:
+    code = "channel.send({'problem': {'kind': 'StageError', 'what': 'x' * 10**6, 'detail': 'y' * 10**6}})"
+    with pytest.raises(StageError) as caught:
+        start().told(code)
+    assert len(caught.value.what) == 2000 and len(caught.value.detail) == 20_000
 
 
 def test_a_tick_that_raises_kills(start: Callable[..., Hostile]) -> None:
