@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -256,3 +258,14 @@ def test_a_run_that_kills_the_worker_again_and_again_is_given_up(bench: Bench) -
 
 def no_children() -> bool:
     return not psutil.wait_procs(psutil.Process().children(recursive=True), timeout=2)[1]
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_what_opens_a_model_without_torch_carries_none(runtime: str) -> None:
+    # peak memory is measured: libraries that a model does not need would be counted as its own
+    script = (
+        "import sys, engine.pipeline; from engine.runtimes.registry import runtime_of;"
+        f"runtime_of('{runtime}'); sys.exit(' '.join({{'torch', 'transformers', 'nncf', 'onnx'}} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
