@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     intake.add_argument("--json", action="store_true", help="as JSON")
 
     _add_run(commands.add_parser("run", help="measure recipes on a model, beside its baseline"))
+    commands.add_parser("serve", help="the dashboard (SPEEDRAIL_BIND, SPEEDRAIL_PORT)")
     commands.add_parser("worker", help="serve the queue of the dashboard until stopped")
     return root
 
@@ -88,10 +89,14 @@ def _call(options: argparse.Namespace) -> int:
             from engine.cli.run import run
 
             return run(settings, options)
-        case _:
-            from engine.worker import serve
+        case "serve":
+            from engine.cli.serve import serve
 
             return serve(settings)
+        case _:
+            from engine import worker
+
+            return worker.serve(settings)
 
 
 class _Parser(argparse.ArgumentParser):
