@@ -81,7 +81,8 @@ class IntegerLinear(nn.Module):
 
     def multiply(self, rows: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
-            return integer_product(rows, self.product, self.out_features)
+            result: Tensor = integer_product(rows, self.product, self.out_features)
+            return result
         return _PRODUCTS[self.product](rows)
 
 
@@ -110,7 +111,7 @@ class DynamicInt8Linear(IntegerLinear):
         low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
         scale = ((high - low) / self.levels).clamp_min(SMALLEST)
         middle = low + scale * ((self.levels + 1) // 2)
-        y = self.multiply((rows - middle) / scale) * scale + middle * self.row_sums
+        y: Tensor = self.multiply((rows - middle) / scale) * scale + middle * self.row_sums
         return y if self.bias is None else y + self.bias
 
 
@@ -122,8 +123,10 @@ class WeightInt8Linear(IntegerLinear):
 
         def product(rows: Tensor) -> Tensor:
             if len(rows) <= FEW_ROWS and rows.shape[1] % 16 == 0:  # the kernel reads past the end of odd rows
-                return torch.ops.aten._weight_int8pack_mm(rows.bfloat16(), weight, ones).float() * scale
-            return torch.cat([rows @ block.float().t() for block in weight.split(BLOCK)], dim=1).mul_(scale)
+                result: Tensor = torch.ops.aten._weight_int8pack_mm(rows.bfloat16(), weight, ones)
+                return result.float() * scale
+            blocks = torch.split(weight, BLOCK)
+            return torch.cat([rows @ block.float().t() for block in blocks], dim=1).mul_(scale)
 
         super().__init__(product, weight.shape[0], bias)
 
@@ -140,8 +143,9 @@ class WeightInt4Linear(IntegerLinear):
         scale_and_zero = torch.stack([scale, zero], dim=-1).transpose(0, 1).contiguous()
 
         def product(rows: Tensor) -> Tensor:
-            few = rows.bfloat16()
-            return torch.ops.aten._weight_int4pack_mm_for_cpu(few, packed, group_size, scale_and_zero).float()
+            narrow = rows.bfloat16()
+            result: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(narrow, packed, group_size, scale_and_zero)
+            return result.float()
 
         super().__init__(product, weight.shape[0], bias)
 

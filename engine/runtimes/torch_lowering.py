@@ -8,10 +8,9 @@ from functools import partial
 from math import prod
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from engine.domain.artifact import ModelCard
 from engine.domain.deployment import Deployment, Formats, Lowered, NumberFormat, QuantizationMode, Variant
@@ -85,7 +84,7 @@ def to_bf16(module: nn.Module) -> None:
     """Parameters and stored statistics; computed tables such as rotary frequencies stay fp32."""
     for part in module.modules():
         kept = part._non_persistent_buffers_set
-        for name, parameter in part._parameters.items():
+        for parameter in part._parameters.values():
             if parameter is not None and parameter.is_floating_point():
                 parameter.data = parameter.data.bfloat16()
         for name, buffer in part._buffers.items():
@@ -123,7 +122,7 @@ def _prove(lowered: Lowered, card: ModelCard, formats: Formats, linear_layers: i
     demand(formats, census, tuple(integer), str(lowered.runtime))
     if formats.weights is NumberFormat.BF16 and not census.elements.get(16):
         raise NothingChanged("No weight is bf16 after conversion to bf16.", mend="Choose another format.")
-    facts: Facts = {"format": str(formats.weights)} | census.facts()
+    facts: Facts = {"format": str(formats.weights), **census.facts()}
     if formats.mode is QuantizationMode.NONE:
         return facts, ()
     facts |= {

@@ -10,8 +10,8 @@ import torch_pruning
 from torch import Tensor, nn
 
 from engine.domain.errors import StageError
-from engine.techniques.pruning.importance import Moments
 from engine.tasks.traceable import Traceable
+from engine.techniques.pruning.importance import Moments
 
 READERS = (nn.Conv2d, nn.Linear)
 
@@ -35,9 +35,8 @@ class ActivationImportance:
         if seen is None or "in_channels" not in kind or (isinstance(module, nn.Conv2d) and module.groups > 1):
             return None
         weight = module.weight.data.transpose(0, 1).flatten(1)
-        score = torch.linalg.vector_norm(weight, dim=1) * seen.rms
-        chosen: Tensor = score[torch.tensor(indices)]
-        return chosen / score.mean().clamp_min(1e-12)
+        score: Tensor = torch.linalg.vector_norm(weight, dim=1) * seen.rms
+        return score[torch.tensor(indices)] / score.mean().clamp_min(1e-12)
 
 
 def readers(model: nn.Module) -> list[str]:

@@ -88,8 +88,7 @@ def _typical(values: Iterable[int]) -> float | int:
 
 
 def _inputs(model: nn.Module, path: str) -> int:
-    found = sizes(model.get_submodule(path))
-    return found[0] if found else 0
+    return sizes(model.get_submodule(path))[0]
 
 
 def _zeros(tensor: Tensor) -> int:

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from engine.techniques.pruning.importance import Moments
-from engine.techniques.pruning.matrices import in_norms, keep_inputs, keep_outputs, kept_size, matrix, out_norms, sizes
+from engine.techniques.pruning.matrices import (
+    in_norms,
+    is_linear,
+    keep_inputs,
+    keep_outputs,
+    kept_size,
+    matrix,
+    out_norms,
+    sizes,
+)
 
 _SHAPES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("intermediate.dense",), "output.dense"),  # BERT, RoBERTa, ELECTRA, ViT, Swin
@@ -41,10 +50,10 @@ def feed_forwards(model: nn.Module) -> list[FeedForward]:
     for parent in paths:
         for makers, reader in _SHAPES:
             names = [f"{parent}.{name}".lstrip(".") for name in (*makers, reader)]
-            if not all(name in paths for name in names):
+            if not all(name in paths and is_linear(paths[name]) for name in names):
                 continue
-            linear = [sizes(paths[name]) for name in names]
-            if all(linear) and len({size[1] for size in linear[:-1]} | {linear[-1][0]}) == 1:
+            made = {sizes(paths[name])[1] for name in names[:-1]}
+            if made == {sizes(paths[names[-1]])[0]}:
                 found.append(FeedForward(parent, tuple(names[:-1]), names[-1]))
     return found
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.techniques.pruning.importance import Moments
-from engine.techniques.pruning.matrices import in_norms, keep_inputs, keep_outputs, out_norms, sizes
+from engine.techniques.pruning.matrices import in_norms, is_linear, keep_inputs, keep_outputs, out_norms, sizes
 
 _SHAPES: tuple[tuple[tuple[str, str, str], str], ...] = (
     (("self.query", "self.key", "self.value"), "output.dense"),  # BERT, RoBERTa, ELECTRA
@@ -43,7 +43,7 @@ def attentions(model: nn.Module) -> list[Attention]:
     for parent in paths:
         for inputs, output in (*_SHAPES, (_FUSED[:1], _FUSED[1])):
             names = [f"{parent}.{name}".lstrip(".") for name in (*inputs, output)]
-            if all(name in paths and sizes(paths[name]) for name in names):
+            if all(name in paths and is_linear(paths[name]) for name in names):
                 core = names[0].rpartition(".")[0]
                 block = _block(core, paths[core], names, [sizes(paths[name]) for name in names])
                 found.extend([block] if block else [])
@@ -106,8 +106,8 @@ def _features(heads: Tensor, width: int) -> Tensor:
 def _renumber(module: Any, block: Attention, kv_heads: int) -> dict[str, Any]:
     """Set the counts that the attention keeps of itself."""
     heads = kv_heads * (block.heads // block.kv_heads)
-    changed: dict[str, Any] = {name: heads for name in _HEAD_COUNTS}
-    changed |= {name: heads * block.head_dim for name in _WIDTHS} | {"num_key_value_heads": kv_heads}
+    changed: dict[str, Any] = dict.fromkeys(_HEAD_COUNTS, heads)
+    changed |= dict.fromkeys(_WIDTHS, heads * block.head_dim) | {"num_key_value_heads": kv_heads}
     found = {name: value for name, value in changed.items() if isinstance(getattr(module, name, None), int)}
     for name, value in found.items():
         setattr(module, name, value)

@@ -28,7 +28,7 @@ def mask_weights(model: nn.Module, sparsity: float, moments: Mapping[str, Moment
     paths = maskable(model)
     for path in paths:
         module = model.get_submodule(path)
-        weight: Tensor = module.weight.data  # type: ignore[assignment, union-attr]
+        weight: Tensor = module.weight.data  # type: ignore[assignment]
         if moments is None:
             score = weight.abs().flatten()[None]
         else:

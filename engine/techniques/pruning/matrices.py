@@ -9,13 +9,15 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 
-def sizes(module: nn.Module) -> tuple[int, int] | tuple[()]:
-    """(inputs, outputs) of a linear layer; empty for anything else."""
-    if type(module) is Conv1D:
-        return (module.nx, module.nf)
-    if type(module) is nn.Linear:
-        return (module.in_features, module.out_features)
-    return ()
+def is_linear(module: nn.Module) -> bool:
+    # exact types: the weights of subclasses are read by others
+    return type(module) in (nn.Linear, Conv1D)
+
+
+def sizes(module: Any) -> tuple[int, int]:
+    """(inputs, outputs) of a linear layer."""
+    outputs, inputs = matrix(module).shape
+    return inputs, outputs
 
 
 def matrix(module: Any) -> Tensor:
@@ -26,12 +28,14 @@ def matrix(module: Any) -> Tensor:
 
 def in_norms(module: Any) -> Tensor:
     """Norm of the weights that read each input."""
-    return torch.linalg.vector_norm(matrix(module), dim=0)
+    norms: Tensor = torch.linalg.vector_norm(matrix(module), dim=0)
+    return norms
 
 
 def out_norms(module: Any) -> Tensor:
     """Norm of the weights that make each output."""
-    return torch.linalg.vector_norm(matrix(module), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(matrix(module), dim=1)
+    return norms
 
 
 def keep_outputs(module: Any, kept: Tensor) -> None:

@@ -11,6 +11,8 @@ from engine.domain.technique import Obstacle, Situation
 
 TRANSFORMERS = frozenset({TaskId.CAUSAL_LM, TaskId.TEXT_ENCODER, TaskId.TEXT_CLASSIFIER})
 EVERY_TASK = frozenset(TaskId)
+MODULES = EVERY_TASK - {TaskId.TENSORS}
+"""What has a torch module; generic tensors come as ONNX graphs only."""
 CAUSAL = frozenset({TaskId.CAUSAL_LM})
 TEXTS = frozenset({TaskId.TEXT_ENCODER, TaskId.TEXT_CLASSIFIER})
 TENSORS = frozenset({TaskId.IMAGE_CLASSIFIER, TaskId.TENSORS})
@@ -34,10 +36,12 @@ class Support:
 _NEEDS = {"vnni": "native int8 dot products (VNNI)", "bf16": "native bf16 arithmetic"}
 
 SUPPORT: tuple[Support, ...] = (
-    Support(RuntimeId.EAGER, "bf16", EVERY_TASK, ("auto",)),
-    Support(RuntimeId.EAGER, "int8", TRANSFORMERS, ("dynamic",)),
-    Support(RuntimeId.INDUCTOR, "bf16", EVERY_TASK, ("auto",)),
+    Support(RuntimeId.EAGER, "bf16", MODULES, ("auto",)),
+    Support(RuntimeId.EAGER, "int8", TRANSFORMERS, ("dynamic", "weight_only")),
+    Support(RuntimeId.EAGER, "int4", CAUSAL, ("weight_only",)),
+    Support(RuntimeId.INDUCTOR, "bf16", MODULES, ("auto",)),
     Support(RuntimeId.INDUCTOR, "int8", TRANSFORMERS, ("dynamic", "weight_only")),
+    Support(RuntimeId.INDUCTOR, "int4", CAUSAL, ("weight_only",)),
     Support(RuntimeId.ONNXRUNTIME, "int8", TEXTS, ("dynamic", "static")),
     Support(RuntimeId.ONNXRUNTIME, "int8", TENSORS, ("static", "dynamic")),
     Support(RuntimeId.ONNXRUNTIME, "int8", CAUSAL, ("dynamic", "weight_only")),

@@ -1,0 +1,191 @@
+"""Pruning of each family: the facts are those of the file, and the file opens to what was pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from engine.domain.artifact import ModelCard, TaskId, TensorSpec
+from engine.domain.deployment import Applied, Deployment, Variant
+from engine.domain.errors import NothingChanged, StageError
+from engine.domain.ports import Batch, Context
+from engine.domain.recipe import RuntimeId
+from engine.domain.workload import Workload
+from engine.executors.torch_local import EagerExecutor
+from engine.tasks.loading import load_module, save_variant
+from engine.tasks.traceable import Traceable, parameters_of
+from engine.techniques.pruning.apply import STILL_DENSE, Pruning
+from engine.techniques.pruning.matrices import kept_size
+from engine.techniques.pruning.spec import PruningConfig
+from tests.models import IMAGE_SIZE, VOCABULARY, tiny_bert, tiny_card, tiny_llama, tiny_resnet, tiny_vit
+
+
+def tiny_gpt2(directory: Path) -> Path:
+    torch.manual_seed(6)
+    config = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.2)
+    GPT2LMHeadModel(config).save_pretrained(directory)
+    return directory
+
+
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    "bert": tiny_bert, "llama": tiny_llama, "gpt2": tiny_gpt2, "vit": tiny_vit, "resnet": tiny_resnet,
+}  # fmt: skip
+TRANSFORMERS = ["bert", "llama", "gpt2", "vit"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {name: make(tmp_path_factory.mktemp(name)) for name, make in MAKERS.items()}
+
+
+def card_of(directory: Path) -> ModelCard:
+    card = tiny_card(directory)
+    if card.architecture != "GPT2LMHeadModel":
+        return card
+    ids = TensorSpec("input_ids", "int64", ("batch", "sequence"))
+    logits = TensorSpec("logits", "float32", ("batch", "sequence", "vocabulary"))
+    return replace(card, task=TaskId.CAUSAL_LM, inputs=(ids,), outputs=(logits,))
+
+
+def batch_of(card: ModelCard, seed: int) -> Batch:
+    rng = np.random.default_rng(seed)
+    if card.task is TaskId.IMAGE_CLASSIFIER:
+        return {"pixel_values": rng.normal(size=(2, 3, IMAGE_SIZE, IMAGE_SIZE)).astype(np.float32)}
+    ids = rng.integers(4, VOCABULARY, (2, 12))
+    mask = np.ones_like(ids)
+    mask[0, 8:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def prune(directory: Path, scratch: Path, **knobs: Any) -> tuple[Applied, Traceable]:
+    """The applied stage, and its variant opened again."""
+    card = card_of(directory)
+    scratch.mkdir(exist_ok=True)
+    context = Context(scratch, [batch_of(card, seed) for seed in range(4)], lambda _: None, threads=1)
+    deployment = Deployment(card, Variant(str(directory)), RuntimeId.EAGER, Workload())
+    applied = Pruning().apply(deployment, PruningConfig.of(knobs), context)
+    return applied, load_module(applied.deployment.variant, card)
+
+
+def stored_parameters(directory: str, names: set[str]) -> int:
+    with safe_open(Path(directory) / "model.safetensors", "pt") as stored:
+        return sum(prod(stored.get_slice(name).get_shape()) for name in names)
+
+
+@pytest.mark.parametrize("importance", ["activation", "magnitude"])
+@pytest.mark.parametrize("family", MAKERS)
+def test_structured_removes_parameters_as_the_facts_say(
+    family: str, importance: str, tiny: dict[str, Path], tmp_path: Path
+) -> None:
+    card = card_of(tiny[family])
+    original = load_module(Variant(str(tiny[family])), card)
+    applied, pruned = prune(tiny[family], tmp_path, importance=importance)
+    facts = applied.facts.facts
+    assert facts["parameters_before"] == parameters_of(original)
+    assert facts["parameters_after"] == parameters_of(pruned) < parameters_of(original)
+    names = {name for name, _ in pruned.model.named_parameters()}
+    assert facts["parameters_after"] == stored_parameters(applied.deployment.variant.directory, names)
+    assert facts["macs_after"] < facts["macs_before"]
+    batch = batch_of(card, 9)
+    tensors = [torch.from_numpy(batch[name]) for name in pruned.inputs]
+    after, before = pruned(*tensors)[0], original(*tensors)[0]
+    assert after.shape == before.shape
+    assert torch.isfinite(after).all()
+    assert not torch.allclose(after, before)
+
+
+@pytest.mark.parametrize("family", TRANSFORMERS)
+def test_feed_forward_width_shrinks(family: str, tiny: dict[str, Path], tmp_path: Path) -> None:
+    applied, pruned = prune(tiny[family], tmp_path, sparsity=0.5)
+    before, after = applied.facts.facts["ffn_width_before"], applied.facts.facts["ffn_width_after"]
+    assert after == int(before) // 2
+    assert applied.facts.facts["heads_after"] == applied.facts.facts["heads_before"]
+    widths = {p.shape[0] for n, p in pruned.model.named_parameters() if n.endswith(("intermediate.dense.bias", "fc1.bias", "c_fc.bias", "up_proj.weight"))}
+    assert widths == {after}
+
+
+@pytest.mark.parametrize(("family", "heads"), [("bert", 3), ("llama", 2), ("gpt2", 3), ("vit", 3)])
+def test_whole_heads_go(family: str, heads: int, tiny: dict[str, Path], tmp_path: Path) -> None:
+    applied, pruned = prune(tiny[family], tmp_path, target="heads", sparsity=0.25)
+    assert applied.facts.facts["heads_before"] == 4
+    assert applied.facts.facts["heads_after"] == heads
+    assert applied.facts.facts["ffn_width_after"] == applied.facts.facts["ffn_width_before"]
+    batch = batch_of(card_of(tiny[family]), 9)
+    assert torch.isfinite(pruned(*[torch.from_numpy(batch[name]) for name in pruned.inputs])[0]).all()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("target", ["ffn", "heads"])
+def test_a_pruned_causal_lm_generates_as_it_computes(family: str, target: str, tiny: dict[str, Path], tmp_path: Path) -> None:
+    _, pruned = prune(tiny[family], tmp_path, target=target, sparsity=0.25)
+    ids = torch.arange(5, 13)[None]
+    generated = torch.from_numpy(EagerExecutor(pruned).generate(ids.numpy(), 4).tokens)
+    whole = pruned(torch.cat([ids, generated[:, :-1]], dim=1))[0].argmax(-1)
+    assert torch.equal(generated[0], whole[0, 7:])
+
+
+def test_removing_what_never_fires_changes_nothing_else(tiny: dict[str, Path], tmp_path: Path) -> None:
+    """Neurons that are constant are chosen first, and the bias takes their part over: outputs stay equal."""
+    card = card_of(tiny["bert"])
+    module = load_module(Variant(str(tiny["bert"])), card)
+    for layer in module.model.encoder.layer:  # type: ignore[union-attr]
+        layer.intermediate.dense.weight.data[16:48] = 0
+        layer.intermediate.dense.bias.data[16:48] = 0.7
+    changed = save_variant(module, tmp_path / "constant", {}, Variant(str(tiny["bert"])))
+    context = Context(tmp_path, [batch_of(card, s) for s in range(3)], lambda _: None, threads=1)
+    deployment = Deployment(card, changed, RuntimeId.EAGER, Workload())
+    applied = Pruning().apply(deployment, PruningConfig.of({"sparsity": 0.5}), context)
+    pruned = load_module(applied.deployment.variant, card)
+    batch = batch_of(card, 9)
+    tensors = [torch.from_numpy(batch[name]) for name in pruned.inputs]
+    torch.testing.assert_close(pruned(*tensors)[0], module(*tensors)[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("importance", ["activation", "magnitude"])
+@pytest.mark.parametrize("family", MAKERS)
+def test_masks_zero_the_share_asked_for_and_say_no_speedup(
+    family: str, importance: str, tiny: dict[str, Path], tmp_path: Path
+) -> None:
+    applied, pruned = prune(tiny[family], tmp_path, kind="unstructured", sparsity=0.5, importance=importance)
+    facts = applied.facts.facts
+    assert facts["parameters_after"] == facts["parameters_before"]
+    assert facts["macs_after"] == facts["macs_before"]
+    assert applied.facts.remarks == (STILL_DENSE,)
+    masked = [p for n, p in pruned.model.named_parameters() if n.endswith(("query.weight", "fc1.weight", "c_fc.weight", "q_proj.weight", "convolution.weight"))]
+    shares = [float((p == 0).float().mean()) for p in masked]
+    assert shares
+    assert all(abs(share - 0.5) < 0.03 for share in shares)
+    zeros = sum(int((p == 0).sum()) for p in pruned.model.parameters())
+    assert facts["zero_share_after"] == pytest.approx(zeros / parameters_of(pruned), abs=1e-5)
+
+
+def test_what_is_passed_in_stays_usable(tiny: dict[str, Path], tmp_path: Path) -> None:
+    before = {p.name: p.read_bytes() for p in tiny["bert"].iterdir() if p.is_file()}
+    applied, _ = prune(tiny["bert"], tmp_path)
+    assert {p.name: p.read_bytes() for p in tiny["bert"].iterdir() if p.is_file()} == before
+    assert applied.deployment.variant.directory != str(tiny["bert"])
+
+
+def test_a_cnn_has_no_heads(tiny: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="no heads"):
+        prune(tiny["resnet"], tmp_path, target="heads")
+
+
+def test_masking_again_by_less_changes_nothing(tiny: dict[str, Path], tmp_path: Path) -> None:
+    applied, _ = prune(tiny["bert"], tmp_path / "a", kind="unstructured", sparsity=0.5, importance="magnitude")
+    with pytest.raises(NothingChanged, match="No weight became zero"):
+        prune(Path(applied.deployment.variant.directory), tmp_path / "b", kind="unstructured", importance="magnitude")
+
+
+@pytest.mark.parametrize(("size", "sparsity", "kept"), [(1536, 0.3, 1072), (64, 0.5, 32), (64, 0.01, 56), (10, 0.3, 7), (1, 0.5, 1)])
+def test_kept_sizes_are_tiles(size: int, sparsity: float, kept: int) -> None:
+    assert kept_size(size, sparsity) == kept
