@@ -101,7 +101,7 @@ def test_run_writes_the_whole_result(
     assert code == 0
     assert result["target"] == {"metric": "latency", "bound": 1000.0}
     assert [(r["recipe"], r["status"]) for r in result["runs"]] == [
-        ("", "succeeded"), ("quantization(format=int8)", "succeeded"), ("pruning@onnxruntime", "refused"),
+        ("", "succeeded"), ("quantization(format=int8)", "succeeded"), ("pruning(sparsity=0.3)@onnxruntime", "refused"),
     ]  # fmt: skip
     baseline, quantized, refused = result["runs"]
     for run in (baseline, quantized):
