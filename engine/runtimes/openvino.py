@@ -6,8 +6,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import openvino as ov
-
 from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
 from engine.domain.deployment import Deployment, Formats, Lowered, NumberFormat, QuantizationMode
 from engine.domain.errors import NothingChanged, StageError
@@ -16,11 +14,9 @@ from engine.domain.ports import Context, Executor
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
 from engine.host import this_host, usable_cores
-from engine.runtimes.export import workload_settings
+from engine.runtimes.ov import openvino as ov
 from engine.runtimes.ov.executors import LmExecutor, TensorExecutor
 from engine.runtimes.ov.facts import INTEGER_OPERATORS, census_of, executed
-from engine.runtimes.ov.graph import build
-from engine.runtimes.ov.quantize import quantize
 from engine.runtimes.proof import Census, demand, format_facts
 
 MODEL = "model.xml"
@@ -38,6 +34,11 @@ class OpenVino:
         Raises StageError when the model does not convert or the host lacks bf16,
         NothingChanged when the file or the executed graph lacks the format.
         """
+        # what opens a model must not carry what made it: its memory is measured
+        from engine.runtimes.export import workload_settings
+        from engine.runtimes.ov.graph import build
+        from engine.runtimes.ov.quantize import quantize
+
         begun = time.perf_counter()
         deployment = deployment.with_(formats=settled(deployment.formats, deployment.card.task))
         formats = deployment.formats
