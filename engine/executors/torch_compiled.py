@@ -28,6 +28,7 @@ class InductorExecutor(EagerExecutor):
         self._compiled: Any = torch.compile(module, dynamic=False, options=OPTIONS)
         self._step: Any = None
         self._cache: StaticCache | None = None
+        self._length = 0
 
     def _call(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         outputs: tuple[Tensor, ...] = self._compiled(*tensors)
@@ -38,8 +39,8 @@ class InductorExecutor(EagerExecutor):
         model = causal_lm_of(self._module)
         prompt = input_ids.shape[1]
         length = prompt + new_tokens
-        if self._cache is None or self._cache.get_max_cache_shape() != length:
-            self._cache = StaticCache(config=model.config, max_cache_len=length)
+        if self._cache is None or self._length != length:
+            self._cache, self._length = StaticCache(config=model.config, max_cache_len=length), length
             self._step = torch.compile(_last_logits, dynamic=False, options=OPTIONS)
         self._cache.reset()
         tokens, times, step = [], [], input_ids
