@@ -66,12 +66,13 @@ def _one_block(work: Work, baseline: Prepared, waiting: list[Prepared]) -> tuple
         for turns in block.rounds(rounds):
             for turn in turns:
                 everyone[turn.run_id].recorder.round(turn)
-        measured = {m.run_id: m for m in block.results()}
+        measured: dict[str, Measured] = {}
+        for result in block.results():
+            measured[result.run_id] = result
+            if result.run_id != baseline.run.id:
+                _finish(work, everyone[result.run_id], baseline, result, block.remarks())
     for run_id, problem in block.failures.items():
         everyone[run_id].recorder.fail(problem.as_error())
-    for prepared in waiting:
-        if prepared.run.id in measured:
-            _finish(work, prepared, baseline, measured[prepared.run.id], block.remarks())
     return measured[baseline.run.id], [everyone[c.run_id] for c in block.postponed]
 
 

@@ -31,6 +31,8 @@ MEMORY_SHARE = 0.6
 """Of the free memory, for all children of a block together."""
 _OPEN_SECONDS = 1800.0
 _ANSWER_SECONDS = 3600.0
+_ROUNDS_SHARE = 0.8
+"""Of a block's time, roughly; scoring has the rest."""
 
 
 class Start(Protocol):
@@ -139,6 +141,7 @@ class Block:
         peaks = {run_id: child.peak_pss_bytes() for run_id, child in self._children.items()}
         reference: str | None = None
         for candidate in list(self._alive()):
+            self._report(candidate.run_id, Progress("scoring quality", _ROUNDS_SHARE))
             data = self._ask(candidate, {"answers": reference}, _ANSWER_SECONDS)
             if data is None:
                 continue
@@ -233,7 +236,7 @@ class Block:
     def _tell(self, done: int, count: int, seconds: float) -> None:
         left = seconds / done * (count - done)
         for candidate in self._alive():
-            self._report(candidate.run_id, Progress("measuring", done / count, left))
+            self._report(candidate.run_id, Progress("measuring", _ROUNDS_SHARE * done / count, left))
 
 
 def _items_per_call(request: OpenRequest) -> int:

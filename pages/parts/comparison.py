@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from engine.compare.pareto import front_of
 from engine.compare.recommend import Recommendation, recommend
-
 from engine.domain.artifact import Artifact
 from engine.domain.experiment import Experiment, Run, RunStatus
 from engine.domain.metrics import METRICS, Measurement, Provenance
