@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from engine.domain.artifact import ModelCard
+from engine.domain.artifact import ModelCard, TaskId
 from engine.domain.deployment import Deployment, Formats, Lowered, NumberFormat, QuantizationMode, Variant
 from engine.domain.errors import NothingChanged, StageError
 from engine.domain.experiment import Progress, StageFacts
@@ -35,7 +35,7 @@ def lower_torch(deployment: Deployment, context: Context, runtime: RuntimeId) ->
     when the formats are not in the file.
     """
     began = time.perf_counter()
-    formats = settled(deployment.formats)
+    formats = settled(deployment.formats, deployment.card.task)
     context.report(Progress("Loading the model", 0.0))
     module = load_module(deployment.variant, deployment.card)
     linear_layers = sum(type(m) in LINEAR for m in module.modules())
@@ -63,15 +63,20 @@ def open_torch(lowered: Lowered, card: ModelCard) -> Traceable:
     return module
 
 
-def settled(formats: Formats) -> Formats:
-    """With the mode that a bare `int8` or `int4` means here. Raises StageError for one that is not to be had."""
+def settled(formats: Formats, task: TaskId) -> Formats:
+    """With the mode that a bare `int8` or `int4` means here. Raises StageError for one that is not to be had.
+
+    Causal LMs keep their activations: with 7 bits a token SmolLM2's perplexity rose by a
+    quarter, with integer weights alone by 1.6 %, and decoding is bound by reading weights.
+    """
+    bare = QuantizationMode.WEIGHT_ONLY if task is TaskId.CAUSAL_LM else QuantizationMode.DYNAMIC
     match formats.weights, formats.mode:
         case (NumberFormat.FP32 | NumberFormat.BF16, _):
             return Formats(weights=formats.weights)
-        case NumberFormat.INT8, QuantizationMode.NONE | QuantizationMode.DYNAMIC:
-            return Formats(weights=NumberFormat.INT8, mode=QuantizationMode.DYNAMIC)
-        case NumberFormat.INT8, QuantizationMode.WEIGHT_ONLY:
-            return Formats(weights=NumberFormat.INT8, mode=QuantizationMode.WEIGHT_ONLY)
+        case NumberFormat.INT8, QuantizationMode.NONE:
+            return Formats(weights=NumberFormat.INT8, mode=bare)
+        case NumberFormat.INT8, QuantizationMode.DYNAMIC | QuantizationMode.WEIGHT_ONLY:
+            return Formats(weights=NumberFormat.INT8, mode=formats.mode)
         case NumberFormat.INT4, QuantizationMode.NONE | QuantizationMode.WEIGHT_ONLY:
             return Formats(weights=NumberFormat.INT4, mode=QuantizationMode.WEIGHT_ONLY, group_size=formats.group_size)
     raise StageError(

@@ -9,7 +9,6 @@ from engine.domain.host import HostFacts
 from engine.domain.recipe import RuntimeId
 from engine.domain.technique import Obstacle, Situation
 
-TRANSFORMERS = frozenset({TaskId.CAUSAL_LM, TaskId.TEXT_ENCODER, TaskId.TEXT_CLASSIFIER})
 EVERY_TASK = frozenset(TaskId)
 MODULES = EVERY_TASK - {TaskId.TENSORS}
 """What has a torch module; generic tensors come as ONNX graphs only."""
@@ -37,10 +36,12 @@ _NEEDS = {"vnni": "native int8 dot products (VNNI)", "bf16": "native bf16 arithm
 
 SUPPORT: tuple[Support, ...] = (
     Support(RuntimeId.EAGER, "bf16", MODULES, ("auto",)),
-    Support(RuntimeId.EAGER, "int8", TRANSFORMERS, ("dynamic", "weight_only")),
+    Support(RuntimeId.EAGER, "int8", TEXTS, ("dynamic", "weight_only")),
+    Support(RuntimeId.EAGER, "int8", CAUSAL, ("weight_only", "dynamic")),
     Support(RuntimeId.EAGER, "int4", CAUSAL, ("weight_only",)),
     Support(RuntimeId.INDUCTOR, "bf16", MODULES, ("auto",)),
-    Support(RuntimeId.INDUCTOR, "int8", TRANSFORMERS, ("dynamic", "weight_only")),
+    Support(RuntimeId.INDUCTOR, "int8", TEXTS, ("dynamic", "weight_only")),
+    Support(RuntimeId.INDUCTOR, "int8", CAUSAL, ("weight_only", "dynamic")),
     Support(RuntimeId.INDUCTOR, "int4", CAUSAL, ("weight_only",)),
     Support(RuntimeId.ONNXRUNTIME, "int8", TEXTS, ("dynamic", "static")),
     Support(RuntimeId.ONNXRUNTIME, "int8", TENSORS, ("static", "dynamic")),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
+from engine.domain.artifact import TaskId
 from engine.domain.deployment import Deployment, Formats, Lowered, NumberFormat, QuantizationMode
 from engine.domain.errors import NothingChanged, StageError
 from engine.domain.ports import Array
@@ -27,6 +28,7 @@ from engine.runtimes.integer_layers import (
 )
 from engine.runtimes.torch_lowering import settled
 from engine.runtimes.torch_quantization import quantized_tensors
+from engine.techniques.quantization.support import SUPPORT
 from tests.engine.runtimes.conftest import WORKLOAD, batch_of, context_in, deployed
 
 INT8 = Formats(weights=NumberFormat.INT8)
@@ -160,7 +162,16 @@ def test_layers_no_kernel_takes_are_left_out() -> None:
 )
 def test_modes_without_kernels_are_refused(formats: Formats) -> None:
     with pytest.raises(StageError, match="torch runtimes have no"):
-        settled(formats)
+        settled(formats, TaskId.TEXT_ENCODER)
+
+
+@pytest.mark.parametrize("runtime", [RuntimeId.EAGER, RuntimeId.INDUCTOR])
+@pytest.mark.parametrize("task", [TaskId.CAUSAL_LM, TaskId.TEXT_ENCODER, TaskId.TEXT_CLASSIFIER])
+def test_bare_formats_mean_the_first_supported_mode(runtime: RuntimeId, task: TaskId) -> None:
+    rows = [s for s in SUPPORT if s.runtime is runtime and task in s.tasks and s.format != "bf16"]
+    assert rows
+    for row in rows:
+        assert settled(Formats(weights=NumberFormat(row.format)), task).mode == row.modes[0]
 
 
 def test_encoders_do_not_generate(tiny: dict[str, Path], tmp_path: Path) -> None:
