@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
 from engine.domain.experiment import RunStatus
@@ -138,7 +140,7 @@ def _reasons(comparison: Comparison) -> None:
 
 
 def _reason(row: Row) -> None:
-    colour = "red" if row.run.status is RunStatus.FAILED else "gray"
+    colour: Literal["red", "gray"] = "red" if row.run.status is RunStatus.FAILED else "gray"
     why = " ".join(f"{p.what} {p.mend}" for p in row.run.problems)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.badge(str(row.run.status).capitalize(), color=colour)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
+from streamlit.elements.lib.column_types import ColumnConfig
 
 from engine.domain.experiment import Run
 from pages.parts.comparison import Row
@@ -60,7 +61,7 @@ def _megabytes(run: Run, metric: str) -> float | None:
     return None if value is None else value / 1e6
 
 
-def _columns(fastest: float) -> dict[str, object]:
+def _columns(fastest: float) -> dict[str, ColumnConfig]:
     config = st.column_config
     return {
         "Recipe": config.TextColumn(width="large"),

@@ -18,7 +18,8 @@ def latency_distribution(samples: Mapping[str, Sequence[float]], palette: Palett
     """
     figure = new_figure(palette, x_title="latency, ms ← better", y_title="", height=110 + 90 * len(samples))
     colours = [palette.primary if palette.name == "light" else palette.faster, palette.muted]
-    for (name, values), colour in zip(reversed(samples.items()), reversed(colours[: len(samples)]), strict=False):
+    # Plotly stacks boxes upwards, so the first series is drawn last
+    for (name, values), colour in reversed(list(zip(samples.items(), colours, strict=False))):
         figure.add_box(
             x=list(values), name=html.escape(name), orientation="h", boxpoints="suspectedoutliers", jitter=0.4,
             line={"color": colour, "width": 1.5}, marker={"color": colour, "size": 4, "outliercolor": palette.slower},

@@ -26,12 +26,13 @@ from pages.parts.theme import DARK, LIGHT, Palette
 
 def render_comparison(comparison: Comparison) -> str:
     """The whole HTML document (about 5 MB, most of it plotly.js)."""
-    return _template().render(
+    page: str = _template().render(
         c=comparison, t=text, METRICS=METRICS, palettes=(LIGHT, DARK),
         workload=_workload(comparison), environment=_environment(comparison),
         figures=_json({p.name: _figures(comparison, p) for p in (LIGHT, DARK)}),
         metrics=comparison.bar_metrics(), plotly=get_plotlyjs(), facts=_facts,
     )  # fmt: skip
+    return page
 
 
 @cache
