@@ -46,7 +46,7 @@ def _packed(run_id: str) -> tuple[Path, Path, str]:
     folder.mkdir(parents=True, exist_ok=True)
     own = Path(tempfile.mkdtemp(dir=folder))
     try:
-        zipped = package(transformed.lowered, artifact.card, own)
+        zipped = package(transformed.lowered, artifact.card, own, artifact_name=artifact.name, recipe=run.recipe)
     except BaseException:
         shutil.rmtree(own, ignore_errors=True)
         raise

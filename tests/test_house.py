@@ -1,4 +1,4 @@
-"""The dashboard and the worker never load torch; the settings' page is complete."""
+"""The dashboard and the worker never load torch; generated pages of the documentation are current."""
 
 from __future__ import annotations
 
@@ -37,3 +37,12 @@ def test_every_setting_is_documented() -> None:
     page = (ROOT / "docs/settings.md").read_text()
     documented = set(re.findall(r"^\| `(SPEEDRAIL_\w+)`", page, flags=re.MULTILINE))
     assert documented == {f"SPEEDRAIL_{field.name.upper()}" for field in fields(Settings)}
+
+
+def test_the_techniques_page_is_current() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "engine", "techniques", "--markdown"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() in (ROOT / "docs/techniques.md").read_text(), (
+        "Run python -m engine techniques --markdown and put its output into docs/techniques.md"
+    )
