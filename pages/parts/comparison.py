@@ -94,6 +94,12 @@ class Comparison:
         return next((m for n in names if shown and (m := shown.run.measurement(n))), None)
 
     @property
+    def shared_remarks(self) -> list[str]:
+        """What is to be said of every candidate alike: that the machine was not steady, say."""
+        candidates = [row.run.remarks for row in self.succeeded if not row.run.is_baseline]
+        return [r for r in candidates[0] if all(r in other for other in candidates)] if len(candidates) > 1 else []
+
+    @property
     def chart_title(self) -> str:
         """The plot's message."""
         pick = self.pick

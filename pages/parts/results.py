@@ -39,6 +39,8 @@ def show(comparison: Comparison) -> None:
             st.skeleton(height=400)
         return
     st.markdown(plain(comparison.recommendation.sentence))
+    for remark in comparison.shared_remarks:
+        st.warning(plain(remark), icon=":material/monitor_heart:")
     _headline(comparison)
     _plot(comparison)
     _table(comparison)
@@ -51,7 +53,7 @@ def _headline(comparison: Comparison) -> None:
     if shown is None:
         return
     base = comparison.baseline if comparison.baseline is not shown else None
-    with st.grid("auto", min_column_width=150, gap="small", key="headline"):
+    with st.grid(4, min_column_width=150, gap="small", key="headline"):
         st.metric(
             "Speedup", ratio(shown.speedup), delta=plus_minus(shown.run.speedup) or None, delta_color="off",
             delta_arrow="off", delta_description="95 % interval" if plus_minus(shown.run.speedup) else "the baseline", border=True,
@@ -72,11 +74,13 @@ def _difference(title: str, shown: Row, base: Row | None, metric: str, words: ob
     value = shown.run.value(metric)
     before = base.run.value(metric) if base else None
     delta = None
+    colour: Literal["blue", "orange"] = "blue"
     if value is not None and before is not None:
         # an ASCII minus, by which st.metric tells the direction
         delta = ("+" if value > before else "-") + spell(abs(value - before))
+        colour = "orange" if value > before else "blue"
     st.metric(
-        title, spell(value), delta=delta, delta_color="inverse", border=True,
+        title, spell(value), delta=delta, delta_color=colour, border=True,
         delta_description=f"from {spell(before)}" if before is not None else None,
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ def show(run: Run, baseline: Run | None) -> None:
 
 
 def _headline(run: Run) -> None:
-    with st.grid("auto", min_column_width=150, gap="small", key="headline"):
+    with st.grid(4, min_column_width=150, gap="small", key="headline"):
         speedup = ratio(1.0 if run.is_baseline else run.speedup.median if run.speedup else None)
         st.metric(
             "Speedup", speedup, border=True, delta=plus_minus(run.speedup) or None, delta_color="off", delta_arrow="off",
