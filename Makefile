@@ -10,7 +10,7 @@ run: $(VENV)/.run-ready
 	@exec $(BIN)/python -m engine serve
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/.test-ready
 	$(BIN)/ruff check .

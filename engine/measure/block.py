@@ -236,7 +236,7 @@ class Block:
     def _tell(self, done: int, count: int, seconds: float) -> None:
         left = seconds / done * (count - done)
         for candidate in self._alive():
-            self._report(candidate.run_id, Progress("measuring", _ROUNDS_SHARE * done / count, left))
+            self._report(candidate.run_id, Progress("measuring", _ROUNDS_SHARE * (done / count), left))
 
 
 def _items_per_call(request: OpenRequest) -> int:
