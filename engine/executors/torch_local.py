@@ -54,9 +54,14 @@ class EagerExecutor:
 def causal_lm_of(module: Traceable) -> Any:
     """The model that generates. Raises StageError when it cannot."""
     model: Any = module.model
-    if not getattr(model, "can_generate", lambda: False)():
+    if not can_generate(module):
         raise StageError(f"A {type(model).__name__} does not generate text.", mend="Ask it for outputs instead.")
     return model
+
+
+def can_generate(module: Traceable) -> bool:
+    model: Any = module.model
+    return bool(getattr(model, "can_generate", lambda: False)())
 
 
 def float_type_of(module: nn.Module) -> torch.dtype:

@@ -59,13 +59,16 @@ _PRODUCTS: list[_Product] = []
 
 
 @torch.library.custom_op("speedrail::integer_product", mutates_args=())
-def integer_product(rows: Tensor, product: int, out_features: int) -> Tensor:
-    """`_PRODUCTS[product](rows)`, opaque to torch.compile."""
-    return _PRODUCTS[product](rows)
+def integer_product(rows: Tensor, product: Tensor, out_features: int) -> Tensor:
+    """`_PRODUCTS[product](rows)`, opaque to torch.compile.
+
+    The place is a tensor, because a number would be compiled in: a graph a layer.
+    """
+    return _PRODUCTS[int(product)](rows)
 
 
 @integer_product.register_fake
-def _(rows: Tensor, product: int, out_features: int) -> Tensor:
+def _(rows: Tensor, product: Tensor, out_features: int) -> Tensor:
     return rows.new_empty(rows.shape[0], out_features)
 
 
@@ -75,15 +78,16 @@ class IntegerLinear(nn.Module):
     def __init__(self, product: _Product, out_features: int, bias: Tensor | None) -> None:
         super().__init__()
         self.out_features = out_features
-        self.product = len(_PRODUCTS)
+        self.place = torch.tensor(len(_PRODUCTS))
+        self.product = product
         self.bias = bias
         _PRODUCTS.append(product)
 
     def multiply(self, rows: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
-            result: Tensor = integer_product(rows, self.product, self.out_features)
+            result: Tensor = integer_product(rows, self.place, self.out_features)
             return result
-        return _PRODUCTS[self.product](rows)
+        return self.product(rows)
 
 
 class DynamicInt8Linear(IntegerLinear):
