@@ -39,28 +39,21 @@ FAMILIES = (
     Family(
         "minilm",
         (
-            "@inductor", "@onnxruntime", "@openvino", "quantization(format=int8)@inductor", "quantization(format=int8)@onnxruntime",
-            "quantization(format=int8)@openvino", "quantization(format=int8, mode=static)@openvino",
-            "pruning(sparsity=0.3)@openvino", "pruning(sparsity=0.3)+quantization(format=int8)@onnxruntime",
-            "pruning(kind=unstructured, sparsity=0.5)",
+            "@openvino", "quantization(format=int8)@inductor", "quantization(format=int8)@onnxruntime",
+            "quantization(format=int8)@openvino", "pruning(sparsity=0.3)+quantization(format=int8)@onnxruntime",
         ),
         "batch_size=1,sequence_length=128", "latency", 0.995, 3.5,
     ),
     Family(
         "resnet18",
         (
-            "@inductor", "@onnxruntime", "@openvino", "quantization(format=int8)@onnxruntime", "quantization(format=int8)@openvino",
-            "pruning(sparsity=0.3)@openvino", "pruning(sparsity=0.3)+quantization(format=int8)@openvino",
+            "@openvino", "quantization(format=int8)@onnxruntime", "quantization(format=int8)@openvino",
             "pruning(sparsity=0.3)+quantization(format=int8)@onnxruntime",
         ),
         "batch_size=1", "latency", 0.995, 5.0,
     ),
     Family(
-        "smollm2",
-        (
-            "@onnxruntime", "@openvino", "quantization(format=int8)@onnxruntime", "quantization(format=int8)@openvino",
-            "quantization(format=int4)@onnxruntime", "quantization(format=int4)@openvino",
-        ),
+        "smollm2", ("quantization(format=int8)@openvino", "quantization(format=int8)@onnxruntime"),
         "batch_size=1,sequence_length=128,new_tokens=32,warmup_calls=2,rounds=5", "time_per_output_token", 0.99, 4.5,
     ),
 )  # fmt: skip
