@@ -244,7 +244,7 @@ def test_progress_of_each_run() -> None:
         list(block.rounds(2))
     assert [(r, p.stage, p.fraction) for r, p in told] == [
         ("b", "opening", 0.0), ("x", "opening", 0.0),
-        ("b", "measuring", 0.5), ("x", "measuring", 0.5), ("b", "measuring", 1.0), ("x", "measuring", 1.0),
+        ("b", "measuring", 0.4), ("x", "measuring", 0.4), ("b", "measuring", 0.8), ("x", "measuring", 0.8),
     ]  # fmt: skip
     assert told[-1][1].seconds_left == 0.0
 
