@@ -40,7 +40,7 @@ def _badges(comparison: Comparison) -> list[Badge]:
     badges = [
         Badge(f"{done} of {plural(total, 'run')}", ":material/check_circle:", "blue"),
         Badge(f"{card.task.label}, {count(card.parameters)} parameters", ":material/deployed_code:"),
-        Badge(results.workload_words(comparison), ":material/speed:"),
+        Badge(comparison.workload_words, ":material/speed:"),
     ]
     environment = next((r.run.environment for r in comparison.succeeded if r.run.environment), None)
     if environment:

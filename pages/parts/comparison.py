@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from engine.compare.pareto import front_of
 from engine.compare.recommend import Recommendation, recommend
-from engine.domain.artifact import Artifact
+from engine.domain.artifact import Artifact, TaskId
 from engine.domain.experiment import Experiment, Run, RunStatus
 from engine.domain.metrics import METRICS, Measurement, Provenance
 from pages.parts.charts.bars import Bar
@@ -92,6 +92,19 @@ class Comparison:
         shown = self.pick or self.baseline
         names = ("cosine", "accuracy", "perplexity", "agreement", "max_deviation")
         return next((m for n in names if shown and (m := shown.run.measurement(n))), None)
+
+    @property
+    def workload_words(self) -> str:
+        """`batch 1, 128 tokens`: what was asked of the model."""
+        workload, task = self.experiment.workload, self.artifact.card.task
+        words = [f"batch {workload.batch_size}"]
+        if task.takes_text:
+            words.append(f"{workload.sequence_length} tokens")
+        if task is TaskId.CAUSAL_LM:
+            words.append(f"{workload.new_tokens} new tokens")
+        if task is TaskId.IMAGE_CLASSIFIER and workload.image_size:
+            words.append(f"{workload.image_size} px")
+        return ", ".join(words)
 
     @property
     def shared_remarks(self) -> list[str]:

@@ -20,17 +20,6 @@ _FILTERS = ("Faster", "Not distinguishable", "Slower", "Below guard-rail")
 CHART_CONFIG = {"displaylogo": False, "displayModeBar": False}
 
 
-def workload_words(comparison: Comparison) -> str:
-    """`batch 1, 128 tokens`: what was asked of the model."""
-    workload, task = comparison.experiment.workload, comparison.artifact.card.task
-    words = [f"batch {workload.batch_size}"]
-    if task.takes_text:
-        words.append(f"{workload.sequence_length} tokens")
-    if task == "causal_lm":
-        words.append(f"{workload.new_tokens} new")
-    return ", ".join(words)
-
-
 def show(comparison: Comparison) -> None:
     if not comparison.succeeded:
         if not comparison.unfinished:

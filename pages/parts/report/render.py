@@ -28,7 +28,7 @@ def render_comparison(comparison: Comparison) -> str:
     """The whole HTML document (about 5 MB, most of it plotly.js)."""
     page: str = _template().render(
         c=comparison, t=text, METRICS=METRICS, palettes=(LIGHT, DARK),
-        workload=_workload(comparison), environment=_environment(comparison),
+        workload=comparison.workload_words, environment=_environment(comparison),
         figures=_json({p.name: _figures(comparison, p) for p in (LIGHT, DARK)}),
         metrics=comparison.bar_metrics(), plotly=get_plotlyjs(), facts=_facts,
     )  # fmt: skip
@@ -58,18 +58,6 @@ def _json(data: Any) -> str:
     """JSON that is safe inside a script element."""
     encoded = json.dumps(data, separators=(",", ":"))
     return encoded.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _workload(comparison: Comparison) -> str:
-    workload, task = comparison.experiment.workload, comparison.artifact.card.task
-    words = [f"batch {workload.batch_size}"]
-    if task.takes_text:
-        words.append(f"{workload.sequence_length} tokens")
-    if task == "causal_lm":
-        words.append(f"{workload.new_tokens} new tokens")
-    if task == "image_classifier" and workload.image_size:
-        words.append(f"{workload.image_size} px")
-    return ", ".join(words)
 
 
 def _environment(comparison: Comparison) -> list[tuple[str, str]]:
