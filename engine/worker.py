@@ -18,13 +18,13 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from engine import execute
 from engine.domain.errors import SpeedrailError
+from engine.execution import execute
+from engine.execution.leash import Stopping
+from engine.execution.lock import FileLock, is_locked
+from engine.execution.scratch import sweep
 from engine.host import this_host
-from engine.leash import Stopping
-from engine.lock import FileLock, is_locked
 from engine.queue import APPLICATION, APPLICATION_VERSION, EXPERIMENTS, INTAKES, RUN_EXPERIMENT, RUN_INTAKE, Queue
-from engine.scratch import sweep
 from engine.settings import Settings
 from storage import Storage, open_storage
 

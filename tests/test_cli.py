@@ -17,7 +17,7 @@ from engine.cli.words import parse_target
 from engine.domain.errors import InvalidInput
 from engine.domain.metrics import METRICS
 from engine.domain.workload import Target, TargetMetric
-from engine.lock import HostLock
+from engine.execution.lock import HostLock
 from engine.settings import Settings
 from storage import open_storage
 from tests.engine.conftest import inputs_file
@@ -203,7 +203,7 @@ def test_the_host_is_waited_for_with_a_message(
 ) -> None:
     lock = HostLock(settings.home)
     lock.acquire("experiment 7")
-    monkeypatch.setattr("engine.lock.time.sleep", lambda _: lock.release())
+    monkeypatch.setattr("engine.execution.lock.time.sleep", lambda _: lock.release())
     assert main(["intake", model]) == 0
     assert "experiment 7" in capsys.readouterr().err
 

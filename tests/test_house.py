@@ -20,7 +20,7 @@ HEAVY = ("torch", "transformers", "openvino", "onnxruntime", "nncf", "torchao", 
     "modules",
     [
         "engine.catalogue, engine.grammar, engine.plan, engine.grid, engine.suggest, engine.launch, engine.queue",
-        "engine.worker, engine.execute, engine.sandbox, engine.compare.recommend, storage, engine.intake.service",
+        "engine.worker, engine.execution.execute, engine.sandbox, engine.compare.recommend, storage, engine.intake.service",
         "app, pages.parts.charts, pages.parts.forms",
     ],
 )

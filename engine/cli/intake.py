@@ -12,7 +12,7 @@ from engine.domain.artifact import Artifact
 from engine.domain.codec import as_data
 from engine.domain.errors import InvalidInput
 from engine.domain.experiment import Progress
-from engine.lock import HostLock
+from engine.execution.lock import HostLock
 from engine.settings import Settings
 from storage import Storage, open_storage
 

@@ -19,11 +19,11 @@ from engine.domain.artifact import Artifact
 from engine.domain.errors import InvalidInput, NotFound
 from engine.domain.experiment import Progress, Run, RunStatus
 from engine.domain.workload import DatasetRef, Workload
-from engine.execute import run_experiment
+from engine.execution.execute import run_experiment
+from engine.execution.lock import HostLock
+from engine.execution.scratch import scratch
 from engine.grammar import parse_recipe
 from engine.launch import check_guard_rail, launch
-from engine.lock import HostLock
-from engine.scratch import scratch
 from engine.settings import Settings
 from storage import Storage, open_storage
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.lock import FileLock, is_locked
+from engine.execution.lock import FileLock, is_locked
 from engine.settings import Settings
 
 _LOCK = ".lock"

@@ -37,7 +37,7 @@ def _packed(run_id: str) -> tuple[Path, Path, str]:
         raise _kept_nothing(run_id)
     # brings the engine's sandbox and transport: only whoever downloads waits for them
     from engine.download import package
-    from engine.transforming import find_transformed
+    from engine.execution.transforming import find_transformed
 
     transformed = find_transformed(run.lowered_id, found.storage)
     if transformed is None:

@@ -19,9 +19,9 @@ import pytest
 from engine.domain.artifact import Artifact
 from engine.domain.experiment import Experiment, Round, RunStatus
 from engine.domain.workload import DatasetRef, Workload
+from engine.execution.lock import holder, is_locked
 from engine.grammar import parse_recipe
 from engine.launch import launch
-from engine.lock import holder, is_locked
 from engine.queue import Queue
 from engine.settings import Settings
 from engine.worker import ensure_worker, log_file, worker_lock

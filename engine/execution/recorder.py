@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.domain.errors import SpeedrailError
 from engine.domain.experiment import Progress, Round, Run, RunStatus
-from engine.transforming import Transformed
+from engine.execution.transforming import Transformed
 from storage import Storage
 
 WRITE_SECONDS = 0.5

@@ -19,11 +19,11 @@ from engine.domain.deployment import Lowered
 from engine.domain.errors import ChildError
 from engine.domain.experiment import Experiment, Progress, StageFacts
 from engine.domain.plan import Plan
+from engine.execution.leash import Leash
+from engine.execution.scratch import scratch
 from engine.host import environment, this_host
-from engine.leash import Leash
 from engine.requests import TransformRequest, TransformResult
 from engine.sandbox import Limits
-from engine.scratch import scratch
 from engine.settings import Settings
 from storage import Storage
 

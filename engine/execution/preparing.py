@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from engine.domain.errors import Cancelled, SpeedrailError, StageError
 from engine.domain.experiment import Progress, Run, RunStatus
+from engine.execution.recorder import Recorder
+from engine.execution.transforming import Transformed, find_transformed, transform, transform_key
+from engine.execution.work import TRANSFORM_SHARE, Prepared, Work
 from engine.launch import plan_of, refusals_of
-from engine.recorder import Recorder
-from engine.transforming import Transformed, find_transformed, transform, transform_key
-from engine.work import TRANSFORM_SHARE, Prepared, Work
 
 MAX_CRASHES = 10
 """Attempts at one run that ended with the death of the worker, before it is given up."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from engine.domain.artifact import Artifact
 from engine.domain.experiment import Experiment, Progress, Run, RunStatus
-from engine.leash import Leash
-from engine.recorder import Recorder, Report
+from engine.execution.leash import Leash
+from engine.execution.recorder import Recorder, Report
+from engine.execution.transforming import Transformed
 from engine.settings import Settings
-from engine.transforming import Transformed
 from storage import Storage
 
 OPEN = (RunStatus.QUEUED, RunStatus.RUNNING)

@@ -15,14 +15,14 @@ from engine.domain.artifact import Artifact
 from engine.domain.experiment import Experiment, Progress, Run, RunStatus
 from engine.domain.metrics import LATENCY, PEAK_MEMORY, QUALITY, SIZE, THROUGHPUT
 from engine.domain.workload import DatasetRef, Workload
-from engine.execute import end_cancelled, run_experiment
+from engine.execution.execute import end_cancelled, run_experiment
+from engine.execution.lock import HostLock
+from engine.execution.recorder import Report
+from engine.execution.transforming import RESULT_FILE, transform_key
 from engine.grammar import parse_recipe
 from engine.launch import add_recipes, launch, plan_of, repeat
-from engine.lock import HostLock
 from engine.queue import Queue
-from engine.recorder import Report
 from engine.settings import Settings
-from engine.transforming import RESULT_FILE, transform_key
 from storage import Storage
 from tests.engine.conftest import QUICK
 

@@ -11,14 +11,14 @@ from engine.compare.speedup import Speedup, speedup_of
 from engine.domain.errors import Cancelled, SpeedrailError, StageError
 from engine.domain.experiment import RunStatus
 from engine.domain.metrics import LATENCY
+from engine.execution.transforming import data_files
+from engine.execution.work import Prepared, Work
 from engine.grammar import parse_recipe
 from engine.host import environment, this_host
 from engine.measure.block import Block, Candidate, Measured
 from engine.measure.summary import summarize
 from engine.requests import OpenRequest
 from engine.sandbox import Limits
-from engine.transforming import data_files
-from engine.work import Prepared, Work
 
 
 def measure(work: Work, baseline: Prepared, candidates: Sequence[Prepared]) -> None:

@@ -16,16 +16,16 @@ from pathlib import Path
 
 from engine.domain.errors import Cancelled, Problem, SpeedrailError
 from engine.domain.experiment import Progress, Run, RunStatus
+from engine.execution.leash import Leash, Stopping
+from engine.execution.lock import FileLock, HostLock
+from engine.execution.measuring import fail_without_baseline, measure
+from engine.execution.preparing import prepare, prepare_again
+from engine.execution.recorder import Report, Superseded
+from engine.execution.scratch import scratch
+from engine.execution.transforming import transform_key
+from engine.execution.work import Prepared, Work, open_runs
 from engine.launch import plan_of
-from engine.leash import Leash, Stopping
-from engine.lock import FileLock, HostLock
-from engine.measuring import fail_without_baseline, measure
-from engine.preparing import prepare, prepare_again
-from engine.recorder import Report, Superseded
-from engine.scratch import scratch
 from engine.settings import Settings
-from engine.transforming import transform_key
-from engine.work import Prepared, Work, open_runs
 from storage import Storage
 
 log = logging.getLogger("speedrail.execute")

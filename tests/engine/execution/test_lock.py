@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from engine.domain.errors import Cancelled
-from engine.lock import FileLock, HostLock, holder, is_locked
+from engine.execution.lock import FileLock, HostLock, holder, is_locked
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from engine.lock import FileLock
+from engine.execution.lock import FileLock
 FileLock(Path(sys.argv[1])).acquire("elsewhere")
 print("held", flush=True)
 time.sleep(600)
