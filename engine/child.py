@@ -1,6 +1,6 @@
 """`python -m engine.child KIND DESCRIPTOR`: enters the sandbox, then imports and serves.
 
-KIND is inspect, dataset, transform or measure; DESCRIPTOR is the channel to the worker.
+KIND is inspect, dataset, transform, measure, ceilings or fixed; DESCRIPTOR is the channel to the worker.
 The messages are those of engine.requests. Nothing that touches a model is imported
 before the doors are shut.
 """
@@ -19,6 +19,7 @@ from engine.sandbox.enter import Profile, enter
 if TYPE_CHECKING:
     from engine.domain.errors import Problem
     from engine.domain.experiment import Progress
+    from engine.measure.ceilings import FixedNetwork
     from engine.pipeline import MeasureSession
 
 
@@ -47,6 +48,14 @@ def transform(data: Any, report: Callable[[Progress], None]) -> Any:
     return as_data(carry_out(from_data(TransformRequest, data), report))
 
 
+def ceilings(data: Any, report: Callable[[Progress], None]) -> Any:
+    from engine.domain.codec import as_data, from_data
+    from engine.measure.ceilings import ceilings as measure
+    from engine.requests import CeilingsRequest
+
+    return as_data(measure(from_data(CeilingsRequest, data)))
+
+
 class Measure:
     """Opens on the first request, then takes turns and answers."""
 
@@ -66,6 +75,22 @@ class Measure:
         return as_data(self._session.answers(message["answers"]))
 
 
+class Fixed:
+    """The fixed network by which a host is calibrated: opened on the first request, then turns."""
+
+    def __init__(self) -> None:
+        self._network: FixedNetwork | None = None
+
+    def __call__(self, message: dict[str, Any]) -> Any:
+        from engine.domain.codec import as_data
+        from engine.measure.ceilings import FixedNetwork
+
+        if self._network is None:
+            self._network = FixedNetwork(int(message["threads"]))
+            return None
+        return as_data(self._network.round(float(message["round"])))
+
+
 def main(kind: str, descriptor: int) -> int:
     """Serve until the worker hangs up."""
     channel = Channel(descriptor)
@@ -81,9 +106,9 @@ def main(kind: str, descriptor: int) -> int:
 
 
 def _server(kind: str, channel: Channel) -> Callable[[dict[str, Any]], Any]:
-    if kind == "measure":
-        return Measure()
-    once = {"inspect": inspect, "dataset": dataset, "transform": transform}[kind]
+    if kind in ("measure", "fixed"):
+        return Measure() if kind == "measure" else Fixed()
+    once = {"inspect": inspect, "dataset": dataset, "transform": transform, "ceilings": ceilings}[kind]
 
     def report(progress: Progress) -> None:
         from engine.domain.codec import as_data

@@ -5,6 +5,7 @@ On the wire every message is one JSON object on one line (see engine.child):
     to the child     {"request": …}                the request of its kind, first of all
                      {"round": seconds}            measure: one turn
                      {"answers": reference | null} measure: answer the scored items, score against a file
+                     {"threads": count}            fixed: open the fixed network; then rounds as above
     to the worker    {"progress": Progress}        any number, before the result
                      {"result": …}                 or {"problem": Problem}
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from engine.domain.artifact import ModelCard
+from engine.domain.calibration import Bandwidth, Peak, Precision
 from engine.domain.deployment import Lowered
 from engine.domain.experiment import StageFacts
 from engine.domain.host import HostFacts
@@ -121,3 +123,18 @@ class AnswersResult:
 
     answers_file: str
     quality: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingsRequest:
+    """Measure the host's ceilings for each of these, about `seconds` each."""
+
+    threads: tuple[int, ...]
+    precisions: tuple[Precision, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingsResult:
+    peaks: tuple[Peak, ...]
+    bandwidths: tuple[Bandwidth, ...]

@@ -1,4 +1,4 @@
-"""Workers and their heartbeats."""
+"""Workers and their heartbeats; what their hosts were measured to give."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 from sqlalchemy import delete, select
 
+from engine.domain.calibration import Calibration
 from engine.domain.host import HostFacts
 from storage.database import Database
-from storage.schema import HostRow
+from storage.schema import CalibrationRow, HostRow
 from storage.views import HostBeat
 
 
@@ -31,3 +32,18 @@ class Hosts:
         """This worker ends in good order."""
         with self._database.write() as session:
             session.execute(delete(HostRow).where(HostRow.host == host, HostRow.worker_id == worker_id))
+
+    def calibrate(self, calibration: Calibration) -> None:
+        """Keep what a host was measured to give, instead of what it gave before."""
+        with self._database.write() as session:
+            session.merge(
+                CalibrationRow(
+                    host=calibration.host, measured_at=calibration.measured_at, calibration=calibration
+                )
+            )
+
+    def calibration(self, host: str) -> Calibration | None:
+        """The newest calibration of the host of this name (`HostFacts.name`); None: it never was."""
+        with self._database.read() as session:
+            row = session.get(CalibrationRow, host)
+            return row.calibration if row else None

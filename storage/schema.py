@@ -15,6 +15,7 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData,
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from engine.domain.artifact import ModelCard
+from engine.domain.calibration import Calibration
 from engine.domain.errors import Problem
 from engine.domain.experiment import Progress
 from engine.domain.host import Environment, HostFacts
@@ -253,6 +254,16 @@ class HostRow(Base):
     facts: Mapped[HostFacts] = mapped_column(Encoded(HostFacts))
     doing: Mapped[str]
     beat_at: Mapped[datetime]
+
+
+class CalibrationRow(Base):
+    """A host's newest calibration."""
+
+    __tablename__ = "calibrations"
+
+    host: Mapped[str] = mapped_column(primary_key=True)
+    measured_at: Mapped[datetime]
+    calibration: Mapped[Calibration] = mapped_column(Encoded(Calibration))
 
 
 run_search = Table(

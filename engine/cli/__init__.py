@@ -1,4 +1,4 @@
-"""The command line: `techniques`, `intake`, `run`, `worker`.
+"""The command line: `techniques`, `intake`, `run`, `calibrate`, `serve`, `worker`.
 
 Exit codes: 0 when all went well or was refused with a reason, 1 when something
 failed, 2 for bad input, with one clear line on standard error. Each command's module
@@ -54,6 +54,10 @@ def parser() -> argparse.ArgumentParser:
     intake.add_argument("--json", action="store_true", help="as JSON")
 
     _add_run(commands.add_parser("run", help="measure recipes on a model, beside its baseline"))
+    calibrate = commands.add_parser("calibrate", help="measure this host: peaks, bandwidth, noise")
+    calibrate.add_argument(
+        "--json", nargs="?", const="-", metavar="OUT.json", help="write the result as JSON; - or nothing: to stdout"
+    )
     commands.add_parser("serve", help="the dashboard (SPEEDRAIL_BIND, SPEEDRAIL_PORT)")
     commands.add_parser("worker", help="serve the queue of the dashboard until stopped")
     return root
@@ -89,6 +93,10 @@ def _call(options: argparse.Namespace) -> int:
             from engine.cli.run import run
 
             return run(settings, options)
+        case "calibrate":
+            from engine.cli.calibrate import calibrate
+
+            return calibrate(settings, options.json)
         case "serve":
             from engine.cli.serve import serve
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.cli.intake import take_in_path
+from engine.cli.output import check_destination, show
 from engine.cli.result import as_json_data, table
 from engine.cli.waiting import say_who_holds
 from engine.cli.words import parse_target
@@ -38,7 +38,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     # what can be refused is refused before anything heavy begins
     check_guard_rail(options.guard_rail)
     files = [_file(path) if path else None for path in (options.dataset, options.calibration)]
-    _check_destination(options.json)
+    check_destination(options.json)
     host = HostLock(settings.home)
     with _place(settings, options.save) as place:
         storage = open_storage(place)
@@ -52,7 +52,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         while not run_experiment(experiment.id, storage, place, _tell, host=host, wait=say_who_holds()):
             time.sleep(1)  # a worker found the experiment first
         runs = storage.runs.of_experiment(experiment.id)
-        _show(as_json_data(experiment, artifact, runs), table(experiment, runs), options.json)
+        show(as_json_data(experiment, artifact, runs), table(experiment, runs), options.json)
     return 0 if all(r.status in FINE for r in runs) else 1
 
 
@@ -96,11 +96,6 @@ def _file(path: str) -> Path:
     return source.resolve()
 
 
-def _check_destination(destination: str | None) -> None:
-    if destination and destination != "-" and not Path(destination).expanduser().absolute().parent.is_dir():
-        raise InvalidInput(f"There is no folder for {destination}.", mend="Make it first.", where="--json")
-
-
 def _dataset(path: Path | None, storage: Storage, place: Settings) -> DatasetRef | None:
     """Raises InvalidInput when the file is not a dataset."""
     if path is None:
@@ -118,15 +113,3 @@ def _tell(run: Run, progress: Progress) -> None:
     if _told.get(run.id) != progress.stage:
         _told[run.id] = progress.stage
         print(f"{run.recipe or 'baseline'}: {progress.stage}", file=sys.stderr)
-
-
-def _show(data: dict[str, object], text: str, destination: str | None) -> None:
-    if destination == "-":
-        print(json.dumps(data, indent=2))
-        return
-    if destination:
-        try:
-            Path(destination).expanduser().write_text(json.dumps(data, indent=2) + "\n")
-        except OSError as error:
-            raise InvalidInput(f"{destination} cannot be written: {error.strerror}.", where="--json") from None
-    print(text)

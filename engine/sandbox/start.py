@@ -105,7 +105,7 @@ def _environment(kind: str, scratch: Path, threads: int) -> dict[str, str]:
     What is timed waits for its threads as it would outside (sleeping at once costs eager
     and inductor a wake-up for each operator); everybody else yields the cores.
     """
-    waiting = {"KMP_BLOCKTIME": "1"} if kind == "measure" else {"KMP_BLOCKTIME": "0", "OMP_WAIT_POLICY": "PASSIVE"}
+    waiting = {"KMP_BLOCKTIME": "1"} if kind in ("measure", "fixed") else {"KMP_BLOCKTIME": "0", "OMP_WAIT_POLICY": "PASSIVE"}
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "CC", "CXX", "TZ") if name in os.environ}
     search = dict.fromkeys([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"])
     compiler = shutil.which(os.environ.get("CXX", "g++"))

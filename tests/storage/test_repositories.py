@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.domain.artifact import Artifact
+from engine.domain.calibration import Bandwidth, Calibration, Peak, Precision
 from engine.domain.errors import InvalidInput, NotFound, Problem, StorageError
 from engine.domain.experiment import Experiment, Progress, Round, Run, RunStatus, StageFacts
 from engine.domain.host import Environment, HostFacts
@@ -186,6 +187,17 @@ def test_hosts_beat_and_leave(storage: Storage) -> None:
     }
     storage.hosts.leave("box", "w1")
     assert [b.worker_id for b in storage.hosts.list()] == ["w2"]
+
+
+def test_a_newer_calibration_replaces_an_older_one(storage: Storage) -> None:
+    assert storage.hosts.calibration("box") is None
+    peaks = (Peak(Precision.FP32, 1, 5e10), Peak(Precision.FP32, 2, 9e10))
+    first = Calibration("box", NOON, ENVIRONMENT, peaks, (Bandwidth(1, 1e10),), 0.02, 15, 0.004)
+    for each in (first, replace(first, noise_band=0.01)):
+        storage.hosts.calibrate(each)
+        assert storage.hosts.calibration("box") == each
+    assert first.peak("fp32", 2) == 9e10 and first.peak(Precision.BF16, 2) is None
+    assert first.bandwidth(1) == 1e10 and first.bandwidth(2) is None
 
 
 def test_unknown_ids_say_so(storage: Storage) -> None:

@@ -1,0 +1,104 @@
+"""What a host's cores and memory give at most (child side; loads torch).
+
+A ceiling is the best that was reached, not the median: nothing that disturbs can make
+a matrix product faster than the machine is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from engine.domain.calibration import Bandwidth, Peak, Precision
+from engine.measure.clock import take_turn
+from engine.requests import CeilingsRequest, CeilingsResult, RoundResult
+
+_SIDE = 1024
+"""Of the square matrices: 4 MiB each in fp32, blocked well by every library."""
+_FEWEST = 5
+_READ_BYTES = 512 * 2**20
+_ROW = 8192
+
+
+def ceilings(request: CeilingsRequest) -> CeilingsResult:
+    """Peaks for each precision and number of threads, and the bandwidth of reading."""
+    peaks: list[Peak] = []
+    bandwidths: list[Bandwidth] = []
+    with torch.inference_mode():
+        for threads in request.threads:
+            with _threads(threads):
+                for precision in request.precisions:
+                    seconds = _fastest(_product(precision), request.seconds)
+                    peaks.append(Peak(precision, threads, 2 * _SIDE**3 / seconds))
+                bandwidths.append(Bandwidth(threads, _READ_BYTES / _fastest_read(request.seconds)))
+    return CeilingsResult(tuple(peaks), tuple(bandwidths))
+
+
+class FixedNetwork:
+    """A small network of fixed weights, timed as a model is: what an A/A of the host compares.
+
+    Two layers of a transformer encoder, 32 tokens: some milliseconds a call.
+    """
+
+    def __init__(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        layer = torch.nn.TransformerEncoderLayer(256, 4, 1024, batch_first=True)
+        self._network = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+        self._input = torch.randn(1, 32, 256)
+        self._typical = float(np.median([self._seconds() for _ in range(20)])) * 1e3
+
+    def round(self, seconds: float) -> RoundResult:
+        """One turn: at least `seconds` of calls."""
+        return RoundResult(take_turn(self._call, seconds, typical=self._typical))
+
+    def _call(self) -> None:
+        with torch.inference_mode():
+            self._network(self._input)
+
+    def _seconds(self) -> float:
+        begin = time.perf_counter()
+        self._call()
+        return time.perf_counter() - begin
+
+
+def _product(precision: Precision) -> Callable[[], object]:
+    if precision is Precision.INT8:
+        left, right = (torch.randint(-128, 127, (_SIDE, _SIDE), dtype=torch.int8) for _ in range(2))
+        return lambda: torch._int_mm(left, right)
+    dtype = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16}[precision]
+    first, second = (torch.randn(_SIDE, _SIDE).to(dtype) for _ in range(2))
+    return lambda: first @ second
+
+
+def _fastest_read(seconds: float) -> float:
+    """A sum and a matrix-vector product both only read; the better of them is the ceiling."""
+    memory = torch.ones(_READ_BYTES // 4 // _ROW, _ROW)
+    vector = torch.ones(_ROW)
+    return min(_fastest(read, seconds / 2) for read in (memory.sum, lambda: memory @ vector))
+
+
+def _fastest(call: Callable[[], object], seconds: float) -> float:
+    """Seconds of the fastest of the calls that fit into `seconds`; five at least."""
+    call()
+    taken: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(taken) < _FEWEST or time.perf_counter() < end:
+        begin = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begin)
+    return min(taken)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
