@@ -7,6 +7,7 @@
     ├── NotFound              an id that names nothing here
     ├── StageError            a technique or runtime could not do its work
     │   └── NothingChanged    a stage ran and the model is the same as before
+    ├── ToolError             a compiler, simulator or synthesis tool is missing or failed
     ├── ChildError            a child process died, overran its limits or said nonsense
     ├── Cancelled             somebody asked for the end
     └── StorageError          the database or the artifact store refused
@@ -97,6 +98,10 @@ class StageError(SpeedrailError):
 
 class NothingChanged(StageError):
     """A stage ran to its end and left the model as it was: a failure, not a result."""
+
+
+class ToolError(SpeedrailError):
+    """A tool outside Python (compiler, simulator, synthesis) is missing, failed or overran its time."""
 
 
 class ChildError(SpeedrailError):
