@@ -81,7 +81,8 @@ class Requantization:
         rounded = ((product >> np.minimum(self.shift - 1, 63)) + 1) >> 1
         low, high = limits(self.width)
         clamped = np.clip(rounded + self.zero_point, self.zero_point if self.relu else low, high)
-        return clamped.astype(integer_type(self.width))
+        outputs: Integers = clamped.astype(integer_type(self.width))
+        return outputs
 
 
 def limits(width: int) -> tuple[int, int]:

@@ -6,6 +6,8 @@ bits (wrapping), then `Requantization`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,7 @@ from engine.fpga.fixed_point import Integers, Requantization, limits
 
 _FLOAT32_EXACT = 1 << 24
 """Integers up to here are float32 numbers, so a float32 matmul whose every partial sum stays below is exact."""
+_FLOAT64_EXACT = 1 << 53
 
 
 def sums_of(activations: Integers, weights: Integers) -> NDArray[np.int32]:
@@ -26,15 +29,13 @@ def sums_of(activations: Integers, weights: Integers) -> NDArray[np.int32]:
     if depth != weights.shape[-2]:
         raise InvalidInput(f"K differs: activations {activations.shape}, weights {weights.shape}.", where="gemm")
     greatest = max(_greatest(activations), 1) * max(_greatest(weights), 1)
-    piece = max(_FLOAT32_EXACT // greatest, 1)
-    exact = np.float32 if greatest <= _FLOAT32_EXACT else np.float64
-    if exact is np.float64:
-        piece = max((1 << 53) // greatest, 1)
+    exact: type[np.float32] | type[np.float64] = np.float32 if greatest <= _FLOAT32_EXACT else np.float64
+    piece = (_FLOAT32_EXACT if exact is np.float32 else _FLOAT64_EXACT) // greatest
     shape = np.broadcast_shapes(activations.shape[:-2], weights.shape[:-2])
     sums = np.zeros((*shape, activations.shape[-2], weights.shape[-1]), np.int32)
     for start in range(0, depth, piece):
-        left = activations[..., start : start + piece].astype(exact)
-        right = weights[..., start : start + piece, :].astype(exact)
+        left: NDArray[np.floating[Any]] = activations[..., start : start + piece].astype(exact)
+        right: NDArray[np.floating[Any]] = weights[..., start : start + piece, :].astype(exact)
         sums += (left @ right).astype(np.int64).astype(np.int32)
     return sums
 

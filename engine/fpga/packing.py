@@ -63,4 +63,5 @@ def _elements(words: Words, lanes: int, width: int) -> Integers:
         return words.view(np.int8)
     bits = np.unpackbits(words, axis=1, count=lanes * width, bitorder="little").reshape(len(words), lanes, width)
     values = (bits.astype(np.int64) << np.arange(width)).sum(-1)
-    return np.where(bits[..., -1], values - (1 << width), values).astype(integer_type(width))
+    signed: Integers = np.where(bits[..., -1], values - (1 << width), values).astype(integer_type(width))
+    return signed
