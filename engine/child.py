@@ -1,6 +1,6 @@
 """`python -m engine.child KIND DESCRIPTOR`: enters the sandbox, then imports and serves.
 
-KIND is inspect, dataset, transform, measure, ceilings or fixed; DESCRIPTOR is the channel to the worker.
+KIND is inspect, dataset, transform, measure, compute, ceilings or fixed; DESCRIPTOR is the channel to the worker.
 The messages are those of engine.requests. Nothing that touches a model is imported
 before the doors are shut.
 """
@@ -56,6 +56,14 @@ def ceilings(data: Any, report: Callable[[Progress], None]) -> Any:
     return as_data(measure(from_data(CeilingsRequest, data)))
 
 
+def compute(data: Any, report: Callable[[Progress], None]) -> Any:
+    from engine.domain.codec import as_data, from_data
+    from engine.pipeline import compute as carry_out
+    from engine.requests import ComputeRequest
+
+    return as_data(carry_out(from_data(ComputeRequest, data)))
+
+
 class Measure:
     """Opens on the first request, then takes turns and answers."""
 
@@ -108,7 +116,7 @@ def main(kind: str, descriptor: int) -> int:
 def _server(kind: str, channel: Channel) -> Callable[[dict[str, Any]], Any]:
     if kind in ("measure", "fixed"):
         return Measure() if kind == "measure" else Fixed()
-    once = {"inspect": inspect, "dataset": dataset, "transform": transform, "ceilings": ceilings}[kind]
+    once = {"inspect": inspect, "dataset": dataset, "transform": transform, "compute": compute, "ceilings": ceilings}[kind]
 
     def report(progress: Progress) -> None:
         from engine.domain.codec import as_data

@@ -13,22 +13,34 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from engine.catalogue import spec_of
 from engine.data.datasets import parse_dataset
+from engine.data.items import Items
 from engine.data.parts import Parts, choose_parts
 from engine.domain.artifact import ModelCard, TaskId
 from engine.domain.deployment import Deployment, Variant
 from engine.domain.errors import StageError
 from engine.domain.experiment import Progress, StageFacts
+from engine.domain.metrics import Measurement, Provenance
 from engine.domain.plan import Plan, Stage
-from engine.domain.ports import Array, Batch, Context, Executor, Outputs, Technique
+from engine.domain.ports import Array, Batch, Computing, Context, Executor, Outputs, Runtime, Technique
 from engine.grammar import parse_recipe
 from engine.measure.clock import Call, take_turn, time_calls
 from engine.plan import make_plan
-from engine.requests import AnswersResult, OpenRequest, OpenResult, RoundResult, TransformRequest, TransformResult
+from engine.requests import (
+    AnswersResult,
+    ComputeRequest,
+    ComputeResult,
+    OpenRequest,
+    OpenResult,
+    RoundResult,
+    TransformRequest,
+    TransformResult,
+)
 from engine.runtimes.registry import runtime_of
 from engine.tasks.base import gather
 from engine.tasks.companions import copy_companions
@@ -42,7 +54,7 @@ def transform(request: TransformRequest, report: Report) -> TransformResult:
 
     Raises StageError (NothingChanged among them) with the stage in `where`.
     """
-    plan = _plan(request)
+    plan = _plan(request, request.card)
     deployment = Deployment(request.card, Variant(request.artifact_dir), plan.runtime, request.workload)
     calibration = _calibration(request)
     facts: list[StageFacts] = []
@@ -52,9 +64,10 @@ def transform(request: TransformRequest, report: Report) -> TransformResult:
             applied = _technique(stage).apply(deployment, stage.config, context)
         facts.append(replace(applied.facts, seconds=elapsed()))
         deployment = applied.deployment
-    context = _context(request, plan, len(plan.stages), str(plan.runtime), calibration, report)
-    with _working(str(plan.runtime)) as elapsed:
-        lowered = runtime_of(plan.runtime).lower(deployment, context)
+    where, lowering_by = _lowering(plan)
+    context = _context(request, plan, len(plan.stages), where, calibration, report)
+    with _working(where) as elapsed:
+        lowered = lowering_by.lower(deployment, context)
     copy_companions(Path(deployment.variant.directory), Path(lowered.directory))
     lowering = replace(lowered.facts, seconds=elapsed())
     return TransformResult((*facts, lowering), replace(lowered, facts=lowering))
@@ -89,19 +102,29 @@ class MeasureSession:
         reference_file: the baseline's answers; None scores them against themselves.
         Raises StageError when they hold numbers that are not finite.
         """
-        request = self._request
-        batches = self._task.batches(request.card, Path(request.lowered.directory), request.workload, self._items)
-        answers = gather([self._task.answer(self._executor.infer(batch), batch) for batch in batches])
-        _demand_finite(answers)
-        path = Path(request.scratch_dir) / "answers.npz"
-        np.savez(path, **answers)  # type: ignore[arg-type]
-        reference = _load(Path(reference_file)) if reference_file else answers
-        labels = self._task.labels(request.card, Path(request.lowered.directory), self._items)
-        return AnswersResult(str(path), tuple(self._task.score(reference, answers, labels)))
+        path, quality = _answer(self._executor, self._request, self._items, reference_file)
+        return AnswersResult(str(path), quality)
 
 
-def _plan(request: TransformRequest) -> Plan:
-    plan = make_plan(parse_recipe(request.recipe), request.card, request.host)
+def compute(request: ComputeRequest) -> ComputeResult:
+    """The numbers of a plan whose hardware is not here, and the quality of what answers as it would.
+
+    Raises StageError when they cannot be computed.
+    """
+    opening = request.open
+    stage = _computing_stage(_plan(request, opening.card))
+    computed = _computing(stage).compute(
+        opening.lowered, stage.config, opening.card, opening.workload, opening.threads
+    )
+    quality: tuple[Measurement, ...] = ()
+    if computed.executor is not None:
+        items = _parts(opening.card, opening.dataset_file, opening.calibration_file).scored
+        _, quality = _answer(computed.executor, opening, items, request.reference_file)
+    return ComputeResult((*computed.measurements, *quality), computed.attachments, computed.remarks)
+
+
+def _plan(request: TransformRequest | ComputeRequest, card: ModelCard) -> Plan:
+    plan = make_plan(parse_recipe(request.recipe), card, request.host)
     if not plan.runs:
         raise StageError("This recipe cannot run here.", mend=" ".join(map(str, plan.refusals)), where="plan")
     return plan
@@ -111,6 +134,39 @@ def _technique(stage: Stage) -> Technique:
     module, _, name = spec_of(stage.technique).implementation.partition(":")
     technique: Technique = getattr(import_module(module), name)()
     return technique
+
+
+def _lowering(plan: Plan) -> tuple[str, Runtime | Computing]:
+    """Who makes the files that are opened, and its name."""
+    if plan.provenance is Provenance.MEASURED:
+        return str(plan.runtime), runtime_of(plan.runtime)
+    stage = _computing_stage(plan)
+    return stage.title, _computing(stage)
+
+
+def _computing_stage(plan: Plan) -> Stage:
+    """The stage whose technique computes the numbers: the placement, which comes after what it places."""
+    return next(stage for stage in plan.stages if stage.provenance is plan.provenance)
+
+
+def _computing(stage: Stage) -> Computing:
+    technique = _technique(stage)
+    assert hasattr(technique, "compute")
+    return cast(Computing, technique)
+
+
+def _answer(
+    executor: Executor, request: OpenRequest, items: Items, reference_file: str | None
+) -> tuple[Path, tuple[Measurement, ...]]:
+    """Answer all scored items, keep the answers, score them against the reference (None: themselves)."""
+    task, directory = task_of(request.card), Path(request.lowered.directory)
+    batches = task.batches(request.card, directory, request.workload, items)
+    answers = gather([task.answer(executor.infer(batch), batch) for batch in batches])
+    _demand_finite(answers)
+    path = Path(request.scratch_dir) / "answers.npz"
+    np.savez(path, **answers)  # type: ignore[arg-type]
+    reference = _load(Path(reference_file)) if reference_file else answers
+    return path, tuple(task.score(reference, answers, task.labels(request.card, directory, items)))
 
 
 def _context(

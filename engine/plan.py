@@ -7,6 +7,7 @@ from graphlib import TopologicalSorter
 from engine.catalogue import spec_of
 from engine.domain.artifact import ArtifactFormat, ModelCard
 from engine.domain.host import HostFacts
+from engine.domain.metrics import Provenance
 from engine.domain.plan import Plan, Stage
 from engine.domain.recipe import Choice, Recipe, RuntimeId, TechniqueId
 from engine.domain.technique import After, Excludes, Obstacle, Phase, RunsOn, Situation, TechniqueSpec
@@ -22,14 +23,21 @@ def make_plan(recipe: Recipe, card: ModelCard, host: HostFacts) -> Plan:
     """The ordered plan; `refusals` says why it cannot run on this model and host."""
     runtime = recipe.runtime or default_runtime(card)
     chosen = {choice.technique: spec_of(choice.technique) for choice in recipe.choices}
+    situation = Situation(card, runtime, host, frozenset(chosen))
     stages = tuple(
-        _stage(choice, chosen[choice.technique], chosen) for choice in _ordered(recipe.choices, chosen)
+        _stage(choice, chosen[choice.technique], chosen, situation) for choice in _ordered(recipe.choices, chosen)
     )
-    situation = Situation(card, runtime, host)
     refusals = [*_runtime_obstacles(situation), *_broken_rules(chosen, runtime)]
     for choice in recipe.choices:
         refusals += chosen[choice.technique].obstacles(choice.config, situation)
-    return Plan(recipe, runtime, stages, tuple(dict.fromkeys(refusals)))
+    provenance = _weakest({stage.provenance for stage in stages})
+    return Plan(recipe, runtime, stages, tuple(dict.fromkeys(refusals)), provenance)
+
+
+def _weakest(provenances: set[Provenance]) -> Provenance:
+    """What may be said of numbers to which all of these contribute."""
+    order = (Provenance.PROJECTED, Provenance.SIMULATED)
+    return next((p for p in order if p in provenances), Provenance.MEASURED)
 
 
 def default_runtime(card: ModelCard) -> RuntimeId:
@@ -49,9 +57,12 @@ def _ordered(choices: tuple[Choice, ...], chosen: dict[TechniqueId, TechniqueSpe
     return [by_id[technique] for technique in sorter.static_order()]
 
 
-def _stage(choice: Choice, spec: TechniqueSpec, chosen: dict[TechniqueId, TechniqueSpec]) -> Stage:
+def _stage(
+    choice: Choice, spec: TechniqueSpec, chosen: dict[TechniqueId, TechniqueSpec], situation: Situation
+) -> Stage:
     reasons = [r.reason for r in spec.rules if isinstance(r, After) and r.other in chosen]
-    return Stage(spec.id, spec.title, choice.config, " ".join(reasons) or _PHASE_REASON[spec.phase])
+    reason = " ".join(reasons) or _PHASE_REASON[spec.phase]
+    return Stage(spec.id, spec.title, choice.config, reason, spec.provenance(choice.config, situation))
 
 
 def _runtime_obstacles(situation: Situation) -> list[Obstacle]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from engine.domain.artifact import ModelCard
 from engine.domain.calibration import Bandwidth, Peak, Precision
 from engine.domain.deployment import Lowered
-from engine.domain.experiment import StageFacts
+from engine.domain.experiment import Attachment, StageFacts
 from engine.domain.host import HostFacts
 from engine.domain.metrics import Measurement
 from engine.domain.workload import Workload
@@ -123,6 +123,29 @@ class AnswersResult:
 
     answers_file: str
     quality: tuple[Measurement, ...]
+    attachments: tuple[Attachment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeRequest:
+    """Everything a child needs to compute the numbers of a plan that is not measured.
+
+    `reference_file`: the baseline's answers, against which its own are scored.
+    """
+
+    open: OpenRequest
+    recipe: str
+    host: HostFacts
+    reference_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeResult:
+    """`measurements` end with the quality, where something answered."""
+
+    measurements: tuple[Measurement, ...]
+    attachments: tuple[Attachment, ...]
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

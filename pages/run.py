@@ -13,7 +13,7 @@ from pages.parts.format import moment
 from pages.parts.shell import Badge, Crumb, page_header, resources, show_problem
 from pages.parts.wording import recipe_words
 
-_COLOURS = {RunStatus.SUCCEEDED: "blue", RunStatus.FAILED: "red", RunStatus.RUNNING: "blue"}
+_COLOURS = {RunStatus.SUCCEEDED: "blue", RunStatus.PROJECTED: "violet", RunStatus.FAILED: "red", RunStatus.RUNNING: "blue"}
 
 
 def render() -> None:

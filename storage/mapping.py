@@ -150,13 +150,14 @@ def result_values(
     """The columns of `runs` that say how it ended: headline medians, speedup, verdict."""
     medians = {m.name: m.median for m in measurements}
     quality = medians.get("quality")
+    measured = all(m.provenance is Provenance.MEASURED for m in measurements if m.name == "latency")
     return {name: medians.get(name) for name in HEADLINE} | {
         "status": status.value,
         "speedup": speedup.median if speedup else None,
         "speedup_low": speedup.ci95[0] if speedup else None,
         "speedup_high": speedup.ci95[1] if speedup else None,
         "verdict": verdict.value if verdict else None,
-        "acceptable": status is RunStatus.SUCCEEDED and quality is not None and quality >= guard_rail,
+        "acceptable": status is RunStatus.SUCCEEDED and measured and quality is not None and quality >= guard_rail,
     }
 
 

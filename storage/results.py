@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session, joinedload
 
 from engine.domain.errors import InvalidInput, NotFound, Problem, StorageError
-from engine.domain.experiment import Progress, Round, RunStatus, StageFacts
+from engine.domain.experiment import Attachment, Progress, Round, RunStatus, StageFacts
 from engine.domain.host import Environment
 from engine.domain.metrics import Measurement, Ratio, Verdict
 from storage.database import Database
 from storage.files import FileStore
 from storage.mapping import Values, measurement_values, result_values, stage_values
 from storage.removal import sweep_files
-from storage.schema import Base, LogRow, MeasurementRow, RoundRow, RunRow, StageRow
+from storage.schema import AttachmentRow, Base, LogRow, MeasurementRow, RoundRow, RunRow, StageRow
 
 _REPEATABLE = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.INTERRUPTED)
 
@@ -67,10 +68,27 @@ class Results:
             if lowered_id and not self._files.exists(lowered_id):
                 raise StorageError("The run's files are not in the store.", mend="Repeat the run.", where=lowered_id)
             _replace(session, StageRow, row.key, stage_values(facts, row.key))
+            _attach(session, row.key, [each for stage in facts for each in stage.attachments])
             row.lowered_id = lowered_id
             row.lowered_bytes = size_bytes if lowered_id else 0
             row.size = float(size_bytes)
             return True
+
+    def record_attachments(self, run_id: str, attempt: int, attachments: Sequence[Attachment]) -> bool:
+        """Beside the run's numbers; each replaces an earlier one of its kind. False: fenced out."""
+        with self._database.write() as session:
+            row = _of_attempt(session, run_id, attempt)
+            if row is not None:
+                _attach(session, row.key, attachments)
+            return row is not None
+
+    def attachments(self, run_id: str) -> dict[str, Any]:
+        """Data by kind; empty for an unknown run."""
+        with self._database.read() as session:
+            rows = session.scalars(
+                select(AttachmentRow).join(RunRow, RunRow.key == AttachmentRow.run_key).where(RunRow.id == run_id)
+            )
+            return {row.kind: row.data for row in rows}
 
     def record_round(self, round_: Round, attempt: int) -> bool:
         """Raw samples of one turn; the same block and index again replaces them. False: fenced out."""
@@ -146,7 +164,7 @@ class Results:
             _set(row, {"attempt": row.attempt + 1, "started_at": None, "finished_at": None})
             _set(row, {"lowered_id": "", "lowered_bytes": 0})
             _set(row.details, {"progress": None, "problems": (), "remarks": (), "environment": None})
-            for side in (MeasurementRow, StageRow, RoundRow):
+            for side in (MeasurementRow, StageRow, RoundRow, AttachmentRow):
                 _replace(session, side, row.key, [])
             row.experiment.cancel_requested = False
         sweep_files(self._database, self._files, {lowered_id} - {""})
@@ -196,13 +214,18 @@ def _of_attempt(session: Session, run_id: str, attempt: int) -> RunRow | None:
     return row if row.attempt == attempt else None
 
 
+def _attach(session: Session, run_key: int, attachments: Sequence[Attachment]) -> None:
+    for each in attachments:
+        session.merge(AttachmentRow(run_key=run_key, kind=each.kind, data=each.data))
+
+
 def _set(row: Base, values: Values) -> None:
     for name, value in values.items():
         setattr(row, name, value)
 
 
 def _replace(
-    session: Session, side: type[MeasurementRow | StageRow | RoundRow], run_key: int, rows: Sequence[Values]
+    session: Session, side: type[MeasurementRow | StageRow | RoundRow | AttachmentRow], run_key: int, rows: Sequence[Values]
 ) -> None:
     """All of a run's rows in a side table."""
     session.execute(delete(side).where(side.run_key == run_key).execution_options(synchronize_session=False))

@@ -109,7 +109,7 @@ class RunRow(Base):
     speedup_high: Mapped[float | None]
     verdict: Mapped[str | None]
     acceptable: Mapped[bool] = mapped_column(default=False)
-    """Succeeded with a quality that keeps its experiment's guard-rail."""
+    """Succeeded, measured, with a quality that keeps its experiment's guard-rail."""
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     recipe: Mapped[str]
@@ -176,6 +176,16 @@ class StageRow(Base):
     seconds: Mapped[float]
     facts: Mapped[dict[str, Any]] = mapped_column(Encoded(dict[str, float | int | str | bool]))
     remarks: Mapped[tuple[str, ...]] = mapped_column(Encoded(tuple[str, ...]))
+
+
+class AttachmentRow(Base):
+    """A table or a series beside a run's numbers; only the run's own page reads it."""
+
+    __tablename__ = "attachments"
+
+    run_key: Mapped[int] = mapped_column(_parent("runs"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    data: Mapped[Any] = mapped_column(Encoded(Any), nullable=False)
 
 
 class RoundRow(Base):

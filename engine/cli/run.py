@@ -27,7 +27,7 @@ from engine.launch import check_guard_rail, launch
 from engine.settings import Settings
 from storage import Storage, open_storage
 
-FINE = (RunStatus.SUCCEEDED, RunStatus.REFUSED)
+FINE = (RunStatus.SUCCEEDED, RunStatus.PROJECTED, RunStatus.REFUSED)
 
 
 def run(settings: Settings, options: argparse.Namespace) -> int:

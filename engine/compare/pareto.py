@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.domain.experiment import Experiment, Run, RunStatus
-from engine.domain.metrics import QUALITY
+from engine.domain.metrics import QUALITY, Provenance
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -26,11 +26,15 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def front_of(experiment: Experiment, runs: Sequence[Run]) -> frozenset[str]:
-    """Ids of the succeeded runs of this experiment on the front; the baseline stands at (1, 1)."""
+    """Ids of the measured runs of this experiment on the front; the baseline stands at (1, 1).
+
+    What was computed is never on it: its latency and the others' do not come from one clock.
+    """
     known = [
         (run.id, (speedup, quality))
         for run in runs
         if run.experiment_id == experiment.id and run.status is RunStatus.SUCCEEDED
+        if run.provenance is Provenance.MEASURED
         if (speedup := speedup_value(run)) is not None and (quality := run.value(QUALITY.name)) is not None
     ]
     return frozenset(known[i][0] for i in front([point for _, point in known]))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.compare.pareto import speedup_value
-from engine.domain.experiment import Experiment, Run, RunStatus
-from engine.domain.metrics import METRICS, QUALITY, SIZE, Direction, Verdict
+from engine.domain.experiment import Experiment, Run
+from engine.domain.metrics import METRICS, QUALITY, SIZE, Direction, Provenance, Verdict
 from engine.domain.workload import Target, TargetMetric
 
 
@@ -28,12 +28,15 @@ def spelling(run: Run) -> str:
 def recommend(
     experiment: Experiment, runs: Sequence[Run], words: Callable[[Run], str] = spelling
 ) -> Recommendation:
-    """The fastest run that meets target and guard-rail, or the nearest to that.
+    """The fastest measured run that meets target and guard-rail, or the nearest to that.
 
+    What was simulated or projected is never the pick; a sentence of its own names the best of it.
     A run that cannot be told from the baseline counts as fast as the baseline. `words`
     says how runs are named.
     """
-    measured = [r for r in runs if r.status is RunStatus.SUCCEEDED and speedup_value(r) is not None]
+    known = [r for r in runs if r.status.has_result and speedup_value(r) is not None]
+    measured = [r for r in known if r.provenance is Provenance.MEASURED]
+    beyond = _beyond([r for r in known if r.provenance is not Provenance.MEASURED], experiment, words)
     so_far = "So far, " if any(not r.status.is_final for r in runs) else ""
     if not measured:
         sentence = "Nothing has been measured yet." if so_far or not runs else "No run succeeded, so there is nothing to compare."
@@ -42,9 +45,17 @@ def recommend(
     if able:
         best = max(able, key=lambda r: (_told_speedup(r), r.is_baseline))
         sentence = _winner(best, experiment, words)
-        return Recommendation(_begin(so_far, sentence), best.id, True)
+        return Recommendation(_begin(so_far, sentence) + beyond, best.id, True)
     nearest = min(measured, key=lambda r: (_shortfall(r, experiment), -_told_speedup(r)))
-    return Recommendation(_begin(so_far, _none(nearest, experiment, words)), nearest.id, False)
+    return Recommendation(_begin(so_far, _none(nearest, experiment, words)) + beyond, nearest.id, False)
+
+
+def _beyond(computed: Sequence[Run], experiment: Experiment, words: Callable[[Run], str]) -> str:
+    """A sentence of its own on the best of what was not measured; empty where nothing was computed."""
+    if not computed:
+        return ""
+    best = min(computed, key=lambda r: (_shortfall(r, experiment), -(speedup_value(r) or 0.0)))
+    return f" Not measured but {best.provenance}: {words(best)}, {_result(best, experiment)}."
 
 
 def _winner(run: Run, experiment: Experiment, words: Callable[[Run], str]) -> str:

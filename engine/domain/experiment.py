@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.domain.errors import Problem
 from engine.domain.host import Environment
-from engine.domain.metrics import Measurement, Ratio, Verdict
+from engine.domain.metrics import LATENCY, Measurement, Provenance, Ratio, Verdict
 from engine.domain.workload import DatasetRef, Target, Workload
 
 
@@ -21,10 +21,28 @@ class RunStatus(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     INTERRUPTED = "interrupted"
+    PROJECTED = "projected"
+    """Computed for hardware that is not here; nothing was run."""
 
     @property
     def is_final(self) -> bool:
         return self not in (RunStatus.QUEUED, RunStatus.RUNNING)
+
+    @property
+    def has_result(self) -> bool:
+        return self in (RunStatus.SUCCEEDED, RunStatus.PROJECTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A table or a series beside a run's numbers: a loss curve, an operator profile, a timeline.
+
+    `kind` says what it is and how a page draws it; a run has at most one of a kind.
+    `data` is JSON as that kind defines it (see pages.parts.attachments).
+    """
+
+    kind: str
+    data: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +57,8 @@ class StageFacts:
     seconds: float
     facts: dict[str, float | int | str | bool]
     remarks: tuple[str, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    """Stored with the run (`storage.runs.attachments`), not with the facts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +114,12 @@ class Run:
     @property
     def is_baseline(self) -> bool:
         return self.recipe == ""
+
+    @property
+    def provenance(self) -> Provenance:
+        """Of its latency, on which every comparison rests; measured while there is none."""
+        latency = self.measurement(LATENCY.name)
+        return latency.provenance if latency else Provenance.MEASURED
 
     def measurement(self, name: str) -> Measurement | None:
         return next((m for m in self.measurements if m.name == name), None)

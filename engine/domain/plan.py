@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.domain.knobs import Config
+from engine.domain.metrics import Provenance
 from engine.domain.recipe import Recipe, RuntimeId, TechniqueId
 from engine.domain.technique import Obstacle
 
@@ -17,6 +18,7 @@ class Stage:
     title: str
     config: Config
     reason: str
+    provenance: Provenance = Provenance.MEASURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Plan:
     runtime: RuntimeId
     stages: tuple[Stage, ...]
     refusals: tuple[Obstacle, ...] = ()
+    provenance: Provenance = Provenance.MEASURED
+    """Of the numbers it will give; anything but measured is computed, not clocked."""
 
     @property
     def runs(self) -> bool:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from engine.domain.artifact import ModelCard
 from engine.domain.deployment import Applied, Deployment, Lowered
-from engine.domain.experiment import Progress
+from engine.domain.experiment import Attachment, Progress
+from engine.domain.metrics import Measurement
 from engine.domain.recipe import RuntimeId
 from engine.domain.technique import TechniqueSpec
 from engine.domain.workload import Workload
@@ -74,6 +75,33 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Numbers of a deployment on hardware that is not here, each with its provenance.
+
+    `measurements` hold at least `latency`; its `ci95` is the error band. `executor`
+    answers the scored items as that hardware would; None: nothing is known of the
+    quality there.
+    """
+
+    measurements: tuple[Measurement, ...]
+    executor: Executor | None = None
+    attachments: tuple[Attachment, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+class Computing(Technique, Protocol):
+    """A placement whose numbers are computed, not clocked: a simulated or a projected device."""
+
+    def lower(self, deployment: Deployment, context: Context) -> Lowered:
+        """Write what `compute` reads into `context.scratch`; takes the place of a runtime's lowering."""
+        ...
+
+    def compute(self, lowered: Lowered, config: Any, card: ModelCard, workload: Workload, threads: int) -> Computed:
+        """The numbers, and what answers. Raises StageError when they cannot be computed."""
+        ...
 
 
 class Runtime(Protocol):

@@ -10,6 +10,7 @@ from typing import Any
 from engine.domain.artifact import ModelCard, TaskId
 from engine.domain.host import HostFacts
 from engine.domain.knobs import Config
+from engine.domain.metrics import Provenance
 from engine.domain.recipe import RuntimeId, TechniqueId
 
 
@@ -75,10 +76,17 @@ class Situation:
     card: ModelCard
     runtime: RuntimeId
     host: HostFacts
+    chosen: frozenset[TechniqueId] = frozenset()
+    """All techniques of the recipe: where one places the model elsewhere, the runtime's limits do not hold."""
 
     @property
     def task(self) -> TaskId:
         return self.card.task
+
+
+def measured(config: Any, situation: Situation) -> Provenance:
+    """What the techniques' numbers are, unless they say otherwise."""
+    return Provenance.MEASURED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,5 +108,8 @@ class TechniqueSpec:
     rules: tuple[After | Excludes | RunsOn, ...] = ()
     obstacles: Callable[[Any, Situation], list[Obstacle]]
     """(config, situation) -> why not here. Empty: it can run."""
+    provenance: Callable[[Any, Situation], Provenance] = measured
+    """(config, situation) -> what the run's numbers will be. Where it is not measured, the
+    implementation is a `Computing` technique (engine.domain.ports), which computes them."""
     suggested: tuple[str, ...] = ()
     """Recipes (canonical spelling) worth offering to a newcomer, best first."""

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from engine.domain.errors import Cancelled, Problem, SpeedrailError
 from engine.domain.experiment import Progress, Run, RunStatus
+from engine.domain.metrics import Provenance
+from engine.execution.computing import compute
 from engine.execution.leash import Leash, Stopping
 from engine.execution.lock import FileLock, HostLock
 from engine.execution.measuring import fail_without_baseline, measure
@@ -138,7 +140,7 @@ def _run(
 
 
 def _carry_out(work: Work, runs: list[Run]) -> None:
-    """Transform each, then measure them together with the baseline."""
+    """Transform each, then measure them together with the baseline; at last compute what cannot be measured here."""
     prepared: list[Prepared] = []
     for run in runs:
         if ready := prepare(work, run):
@@ -150,8 +152,12 @@ def _carry_out(work: Work, runs: list[Run]) -> None:
         baseline = _finished_baseline(work)
     if baseline is None:
         fail_without_baseline(candidates)
-    else:
-        measure(work, baseline, candidates)
+        return
+    measure(work, baseline, [p for p in candidates if p.plan.provenance is Provenance.MEASURED])
+    for each in candidates:
+        if each.plan.provenance is not Provenance.MEASURED:
+            compute(work, each, baseline)
+            work.offer_turn()
 
 
 def _finished_baseline(work: Work) -> Prepared | None:

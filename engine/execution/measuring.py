@@ -87,9 +87,15 @@ def _limits(work: Work, rounds: int, entrants: int) -> Limits:
     return Limits.of_host(wall_seconds=4 * 3600.0 + 20 * turns)
 
 
-def _candidate(work: Work, prepared: Prepared) -> Candidate:
+def answers_dir(work: Work, prepared: Prepared) -> Path:
+    """Where a run's child leaves its answers; removed when the experiment is left."""
+    return work.place / f"measure-{prepared.run.id}"
+
+
+def opening(work: Work, prepared: Prepared) -> tuple[OpenRequest, tuple[Path, ...]]:
+    """What a child needs to open a run's lowered model, and the paths it reads."""
     experiment, storage = work.experiment, work.storage
-    scratch = work.place / f"measure-{prepared.run.id}"
+    scratch = answers_dir(work, prepared)
     scratch.mkdir(exist_ok=True)
     dataset, calibration = data_files(experiment, storage)
     artifact_dir = storage.files.local_path(work.artifact.id)
@@ -104,7 +110,11 @@ def _candidate(work: Work, prepared: Prepared) -> Candidate:
         scratch_dir=str(scratch),
         calibration_file=str(calibration or ""),
     )
-    readable = (artifact_dir, Path(lowered.directory), *filter(None, (dataset, calibration)))
+    return request, (artifact_dir, Path(lowered.directory), *filter(None, (dataset, calibration)))
+
+
+def _candidate(work: Work, prepared: Prepared) -> Candidate:
+    request, readable = opening(work, prepared)
     return Candidate(prepared.run.id, request, readable, prepared.recorder.log)
 
 

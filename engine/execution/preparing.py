@@ -37,13 +37,13 @@ def prepare(work: Work, run: Run) -> Prepared | None:
         recorder.fail(error)
         return None
     recorder.progress(Progress("waiting to be measured", TRANSFORM_SHARE))
-    return Prepared(recorder, transformed)
+    return Prepared(recorder, plan, transformed)
 
 
 def prepare_again(work: Work, baseline: Run) -> Prepared:
     """A baseline that has its result, to be measured beside new runs. Raises SpeedrailError."""
     recorder = _recorder(work, baseline, baseline.attempt)
-    return Prepared(recorder, _transformed(work, recorder), is_open=False)
+    return Prepared(recorder, plan_of(baseline, work.artifact), _transformed(work, recorder), is_open=False)
 
 
 def _recorder(work: Work, run: Run, attempt: int) -> Recorder:

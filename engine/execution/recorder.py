@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.domain.errors import SpeedrailError
-from engine.domain.experiment import Progress, Round, Run, RunStatus
+from engine.domain.experiment import Attachment, Progress, Round, Run, RunStatus
 from engine.execution.transforming import Transformed
 from storage import Storage
 
@@ -67,6 +67,9 @@ class Recorder:
         key = transformed.key if keep else ""
         size = transformed.lowered.size_bytes
         self._demand(self._storage.runs.record_stage(self.run.id, self.attempt, transformed.facts, key, size))
+
+    def attach(self, attachments: Sequence[Attachment]) -> None:
+        self._demand(self._storage.runs.record_attachments(self.run.id, self.attempt, attachments))
 
     def round(self, round_: Round) -> None:
         self._demand(self._storage.runs.record_round(round_, self.attempt))

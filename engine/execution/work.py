@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engine.domain.artifact import Artifact
 from engine.domain.experiment import Experiment, Progress, Run, RunStatus
+from engine.domain.plan import Plan
 from engine.execution.leash import Leash
 from engine.execution.recorder import Recorder, Report
 from engine.execution.transforming import Transformed
@@ -40,6 +41,7 @@ class Prepared:
     """A run whose model lies ready to be opened."""
 
     recorder: Recorder
+    plan: Plan
     transformed: Transformed
     is_open: bool = True
     """False: a baseline that has its result and is measured again beside new runs."""

@@ -39,11 +39,16 @@ def summarize(rounds: Sequence[Round], measured: Measured, size_bytes: int) -> t
         _throughput(latency, measured.items_per_call),
         _single(FIRST_CALL, measured.opened.first_call),
         _single(PEAK_MEMORY, measured.peak_memory_bytes),
-        _single(SIZE, size_bytes),
+        size_of(size_bytes),
         *measured.quality,
     ]
     order = list(METRICS)
     return tuple(sorted(found, key=lambda m: order.index(m.name) if m.name in METRICS else len(order)))
+
+
+def size_of(size_bytes: int) -> Measurement:
+    """What the lowered files take on disk."""
+    return _single(SIZE, size_bytes)
 
 
 def _timed(metric: Metric, rounds: Sequence[Round]) -> Measurement | None:

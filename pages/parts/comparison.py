@@ -40,19 +40,18 @@ class Row:
         return self.run.value("quality")
 
     @property
-    def provenance(self) -> Provenance:
-        latency = self.run.measurement("latency")
-        return latency.provenance if latency else Provenance.MEASURED
-
-    @property
     def verdict(self) -> str:
         """What the table's chip says; quality is judged before speed."""
-        if self.run.status is not RunStatus.SUCCEEDED:
+        if not self.run.status.has_result:
             return str(self.run.status).capitalize()
         if self.run.is_baseline:
             return "Baseline"
+        if self.quality is None:
+            return "Quality unknown"
         if not self.acceptable:
             return "Below guard-rail"
+        if self.run.provenance is not Provenance.MEASURED:
+            return str(self.run.provenance).capitalize()
         return str(self.run.verdict).capitalize() if self.run.verdict else ""
 
 
@@ -67,12 +66,12 @@ class Comparison:
 
     @property
     def succeeded(self) -> tuple[Row, ...]:
-        return tuple(r for r in self.rows if r.run.status is RunStatus.SUCCEEDED)
+        return tuple(r for r in self.rows if r.run.status.has_result)
 
     @property
     def without_result(self) -> tuple[Row, ...]:
         """Refused, failed, cancelled and interrupted runs: each has its reason."""
-        return tuple(r for r in self.rows if r.run.status.is_final and r.run.status is not RunStatus.SUCCEEDED)
+        return tuple(r for r in self.rows if r.run.status.is_final and not r.run.status.has_result)
 
     @property
     def unfinished(self) -> tuple[Row, ...]:
@@ -125,7 +124,7 @@ class Comparison:
         return [
             Mark(
                 run_id=row.run.id, words=row.words, recipe=row.run.recipe, runtime=row.run.runtime,
-                provenance=row.provenance, speedup=row.speedup,
+                provenance=row.run.provenance, speedup=row.speedup,
                 interval=row.run.speedup.ci95 if row.run.speedup and not row.run.is_baseline else None,
                 quality=row.quality, verdict=row.verdict, is_baseline=row.run.is_baseline,
                 on_front=row.on_front, is_pick=row.is_pick and not row.run.is_baseline,
@@ -155,7 +154,7 @@ def compare_runs(experiment: Experiment, artifact: Artifact, runs: list[Run]) ->
         )
         for run in runs
     ]  # fmt: skip
-    rows.sort(key=lambda r: (r.run.status is not RunStatus.SUCCEEDED, not r.acceptable, -(r.speedup or 0.0)))
+    rows.sort(key=lambda r: (not r.run.status.has_result, not r.acceptable, -(r.speedup or 0.0)))
     return Comparison(experiment, artifact, tuple(rows), recommendation)
 
 

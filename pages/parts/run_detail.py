@@ -6,6 +6,7 @@ import streamlit as st
 
 from engine.domain.experiment import Round, Run, StageFacts
 from engine.domain.metrics import METRICS, Measurement
+from pages.parts import attachments
 from pages.parts.charts.distribution import latency_distribution, latency_over_time
 from pages.parts.format import duration, plain, plus_minus, ratio, significant, size, value_of
 from pages.parts.results import CHART_CONFIG
@@ -19,6 +20,7 @@ def show(run: Run, baseline: Run | None) -> None:
         _distribution(run, baseline)
     for remark in run.remarks:
         st.info(plain(remark), icon=":material/info:")
+    attachments.show(run, baseline)
     if run.facts:
         _stages(run)
     if run.measurements:

@@ -52,7 +52,7 @@ def _cells(row: Row) -> dict[str, object]:
         "Memory, MB": _megabytes(run, "peak_memory"),
         "Size, MB": _megabytes(run, "size"),
         "Verdict": [row.verdict] if row.verdict else [],
-        "Provenance": str(row.provenance).capitalize(),
+        "Provenance": str(row.run.provenance).capitalize(),
     }
 
 

@@ -1,0 +1,24 @@
+"""What lies beside a run's numbers, drawn: one file a kind, listed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.domain.experiment import Run
+from pages.parts.shell import resources
+
+Drawer = Callable[[Any, Any], None]
+"""Draws a run's data of one kind; the second argument is the baseline's, or None."""
+
+DRAWERS: dict[str, Drawer] = {}
+"""In the order of the page."""
+
+
+def show(run: Run, baseline: Run | None) -> None:
+    """Everything attached to this run that a page knows how to draw."""
+    own = resources().storage.runs.attachments(run.id)
+    drawn = [kind for kind in DRAWERS if kind in own]
+    other = resources().storage.runs.attachments(baseline.id) if baseline and drawn else {}
+    for kind in drawn:
+        DRAWERS[kind](own[kind], other.get(kind))
