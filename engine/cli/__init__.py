@@ -1,4 +1,4 @@
-"""The command line: `techniques`, `intake`, `run`, `calibrate`, `serve`, `worker`.
+"""The command line: `techniques`, `intake`, `run`, `calibrate`, `fpga`, `serve`, `worker`.
 
 Exit codes: 0 when all went well or was refused with a reason, 1 when something
 failed, 2 for bad input, with one clear line on standard error. Each command's module
@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     calibrate.add_argument(
         "--json", nargs="?", const="-", metavar="OUT.json", help="write the result as JSON; - or nothing: to stdout"
     )
+    _add_fpga(commands.add_parser("fpga", help="the FPGA core"))
     commands.add_parser("serve", help="the dashboard (SPEEDRAIL_BIND, SPEEDRAIL_PORT)")
     commands.add_parser("worker", help="serve the queue of the dashboard until stopped")
     return root
@@ -76,6 +77,16 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--json", nargs="?", const="-", metavar="OUT.json", help="write the result as JSON; - or nothing: to stdout"
     )
+
+
+def _add_fpga(fpga: argparse.ArgumentParser) -> None:
+    actions = fpga.add_subparsers(dest="action", required=True, metavar="ACTION")
+    verify = actions.add_parser("verify", help="simulate the core on random shapes; 1 on any difference")
+    verify.add_argument("--shapes", type=int, default=50, metavar="COUNT", help="random GEMMs in total (50)")
+    verify.add_argument("--seed", type=int, default=0, metavar="S", help="of the random shapes and numbers (0)")
+    verify.add_argument("--sizes", default="4,8", metavar="N,…", help="arrays to simulate, N x N (4,8)")
+    verify.add_argument("--width", type=int, default=8, metavar="BITS", help="of operands and results (8)")
+    verify.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _call(options: argparse.Namespace) -> int:
@@ -97,6 +108,10 @@ def _call(options: argparse.Namespace) -> int:
             from engine.cli.calibrate import calibrate
 
             return calibrate(settings, options.json)
+        case "fpga":
+            from engine.cli.fpga import fpga_verify
+
+            return fpga_verify(settings, options)
         case "serve":
             from engine.cli.serve import serve
 

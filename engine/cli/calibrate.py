@@ -34,7 +34,10 @@ def table(calibration: Calibration) -> str:
     """A line for each figure, with its unit."""
     lines = [("host", f"{calibration.host}, {calibration.environment.cpu}, {calibration.environment.cores} cores")]
     lines += [
-        (f"peak {p.precision}, {_threads(p.threads)}", f"{p.per_second / 1e9:.1f} G{'' if p.precision == 'int8' else 'FL'}OP/s")
+        (
+            f"peak {p.precision}, {_threads(p.threads)}",
+            f"{p.per_second / 1e9:.1f} G{'' if p.precision == 'int8' else 'FL'}OP/s",
+        )
         for p in calibration.peaks
     ]
     lines += [

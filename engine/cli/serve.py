@@ -36,6 +36,4 @@ def _offer_sample(storage: Storage) -> None:
     if storage.artifacts.list(limit=1).total or storage.intakes.recent(1):
         return
     for sample in samples()[:1]:
-        storage.intakes.create(
-            IntakeJob(uuid4().hex, sample.title, str(sample.path), "sample", datetime.now(UTC))
-        )
+        storage.intakes.create(IntakeJob(uuid4().hex, sample.title, str(sample.path), "sample", datetime.now(UTC)))

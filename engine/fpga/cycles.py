@@ -5,7 +5,7 @@ both included. Where the constants come from (state machines and pipeline stages
 
 Without stalls, T = ceil(M/N) * ceil(O/N) tiles, every chunk loaded in time:
 
-    cycles = first load + (T - 1) * max(K, 2N) + K + 3N + 19,   first load = latency + ceil(K * cycles of a beat)
+    cycles = first load + (T - 1) * max(K, 2N) + K + 3N + 21,   first load = latency + ceil(K * cycles of a beat)
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ BANK_FREE = 2
 """From a bank's last read to the request that fills it again (chunk_consumed, bank_is_free)."""
 CHUNK_READY = 2
 """From a burst's last beat to `go` (chunk_loaded, chunk_is_ready)."""
-DRAIN = 15
-"""From a tile's last K step to its last result, beside 3N: 6 cycles to the top of the array, 11 in the requantizer,
+DRAIN = 17
+"""From a tile's last K step to its last result, beside 3N: 7 cycles to the top of the array, 12 in the requantizer,
 1 to count the last cycle itself, less the 3 by which 3(N - 1) is short of 3N."""
 
 
@@ -154,12 +154,12 @@ def tiling_of(shape: GemmShape, core: Core, chunk_length: int | None = None) -> 
     return Tiling(-(-shape.rows // core.size), -(-shape.columns // core.size), chunks, length, last, slot)
 
 
-def cycles_without_stalls(shape: GemmShape, core: Core, memory: MemoryPort) -> int:
+def cycles_without_stalls(shape: GemmShape, core: Core, memory: MemoryPort, chunk_length: int | None = None) -> int:
     """The closed form: what `cycles_of` gives whenever every chunk is loaded in time, and a lower bound else.
 
     With several chunks the first load is that of the first chunk. For what the core takes as one GEMM.
     """
-    tiling = tiling_of(shape, core)
+    tiling = tiling_of(shape, core, chunk_length)
     first_load = memory.burst(core, tiling.chunk_length, with_weights=True)
     period = max(shape.depth, 2 * core.size)
     return first_load + REQUEST + CHUNK_READY + (tiling.tiles - 1) * period + shape.depth + 3 * core.size + DRAIN

@@ -37,6 +37,12 @@ def pack_parameters(requantization: Requantization, lanes: int) -> NDArray[np.ui
     return words
 
 
+def pack_results(results: Integers, lanes: int, width: int) -> Words:
+    """(M, O), both multiples of `lanes`, in the order in which the core answers."""
+    rows, columns = results.shape
+    return _words(results.reshape(rows, columns // lanes, lanes).transpose(1, 0, 2).reshape(-1, lanes), width)
+
+
 def unpack_results(words: Words, rows: int, columns: int, lanes: int, width: int) -> Integers:
     """Words in the order (column block, row tile, row) as (M, O)."""
     tiles, blocks = -(-rows // lanes), -(-columns // lanes)

@@ -1,5 +1,6 @@
 // Bias, multiplier and shift of one lane's output channels, one word for each column block. The host writes them
-// before the GEMM starts.
+// before the GEMM starts. They come two cycles after `block`: block memory is slow to answer and has a register of its own
+// behind it.
 module channel_parameters #(
     parameter ACCUMULATOR = 32,
     parameter MULTIPLIER  = 16,
@@ -17,13 +18,14 @@ module channel_parameters #(
 );
     localparam WORD = ACCUMULATOR + MULTIPLIER + SHIFT;
 
-    reg [WORD-1:0] words[0:(1<<BLOCK)-1];
-    reg [WORD-1:0] word;
+    (* no_rw_check *) reg [WORD-1:0] words[0:(1<<BLOCK)-1];
+    reg [WORD-1:0] word, word_out;
 
     always @(posedge clock) begin
         if (write) words[write_block] <= write_data;
-        word <= words[block];
+        word     <= words[block];
+        word_out <= word;
     end
 
-    assign {shift, multiplier, bias} = word;
+    assign {shift, multiplier, bias} = word_out;
 endmodule

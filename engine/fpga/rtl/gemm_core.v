@@ -151,13 +151,16 @@ module gemm_core #(
     // ---- skew: lane i of the words and of the flags comes i cycles after lane 0 -----------------------------------
     wire [N*WIDTH-1:0] activation_wave, weight_wave;
     wire [N*3-1:0]     flag_wave;
-    reg                feeding_read, first_read, last_read;
+    wire [2:0]         flags_read;
 
-    always @(posedge clock) begin
-        feeding_read <= feeding;
-        first_read   <= first;
-        last_read    <= last;
-    end
+    delay_line #(
+        .WIDTH (3),
+        .STAGES(2)
+    ) read_delay (
+        .clock(clock),
+        .in   ({feeding, first, last}),
+        .out  (flags_read)
+    );
 
     skew_buffer #(
         .N    (N),
@@ -182,7 +185,7 @@ module gemm_core #(
         .WIDTH(3)
     ) flag_skew (
         .clock(clock),
-        .in   ({N{feeding_read, first_read, last_read}}),
+        .in   ({N{flags_read}}),
         .out  (flag_wave)
     );
 
@@ -215,7 +218,7 @@ module gemm_core #(
     );
 
     // ---- drain --------------------------------------------------------------------------------------------------
-    localparam FEED_TO_DRAIN = 5;  // from a K step's address to the cycle before its sum stands at the top: see docs
+    localparam FEED_TO_DRAIN = 6;  // from a K step's address to the cycle before its sum stands at the top: see docs
 
     wire drains, drains_block, drains_gemm;
 

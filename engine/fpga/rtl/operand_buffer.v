@@ -1,4 +1,5 @@
-// Two banks of DEPTH words: one is filled while the other is read. Simple dual-port memory with a registered read.
+// Two banks of DEPTH words: one is filled while the other is read. A word comes two
+// cycles after its address: block memory is slow to answer and has a register of its own behind it.
 module operand_buffer #(
     parameter WIDTH   = 64,   // bits of a word: one element for each lane
     parameter ADDRESS = 11    // bits of {bank, index}
@@ -10,10 +11,13 @@ module operand_buffer #(
     input  wire [ADDRESS-1:0] read_address,
     output reg  [WIDTH-1:0]   read_data
 );
-    reg [WIDTH-1:0] words[0:(1<<ADDRESS)-1];
+    // reader and writer are never in the same bank
+    (* no_rw_check *) reg [WIDTH-1:0] words[0:(1<<ADDRESS)-1];
+    reg [WIDTH-1:0] word;
 
     always @(posedge clock) begin
         if (write) words[write_address] <= write_data;
-        read_data <= words[read_address];
+        word      <= words[read_address];
+        read_data <= word;
     end
 endmodule

@@ -1,7 +1,7 @@
 // One lane: a sum becomes an output element,
 //   clamp(((sum + bias) * multiplier + 2^(shift-1)) >> shift, plus zero point)
 // with the shift written as shift - 1, rounding half up, the clamp to WIDTH bits and, with relu, not below the zero
-// point. Eleven cycles. A lane gets at most one sum every second cycle, so that one 18 x 18 multiplier does
+// point. Twelve cycles; bias, multiplier and shift are taken in the second. A lane gets at most one sum every second cycle, so that one 18 x 18 multiplier does
 // the lower and then the upper half of the 32 x 16 bit product.
 module requantizer #(
     parameter WIDTH       = 8,
@@ -23,6 +23,9 @@ module requantizer #(
     localparam PRODUCT = ACCUMULATOR + MULTIPLIER;
     localparam NARROW  = WIDTH + 3;
 
+    // 0: taken over
+    reg signed [ACCUMULATOR-1:0] taken;
+    reg                          valid_0;
     // 1: bias; held for two cycles
     reg signed [ACCUMULATOR-1:0] biased;
     reg        [MULTIPLIER-1:0]  factor;
@@ -60,9 +63,12 @@ module requantizer #(
     wire signed [WIDTH-1:0]           lowest = relu ? zero_point : {1'b1, {(WIDTH - 1) {1'b0}}};
 
     always @(posedge clock) begin
-        valid_1 <= valid;
-        if (valid) begin
-            biased  <= sum + bias;
+        valid_0 <= valid;
+        taken   <= sum;
+
+        valid_1 <= valid_0;
+        if (valid_0) begin
+            biased  <= taken + bias;
             factor  <= multiplier;
             shift_1 <= shift;
         end
