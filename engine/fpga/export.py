@@ -95,7 +95,8 @@ def write_waveform(into: Path, core: Core, home: Path, example: ExampleGemm | No
 
 
 def _shape(example: ExampleGemm) -> GemmShape:
-    return GemmShape(*example.activations.shape, example.weights.shape[1])
+    rows, depth = example.activations.shape
+    return GemmShape(rows, depth, example.weights.shape[1])
 
 
 def _readme(core: Core, first: str, rows: Sequence[str]) -> str:
