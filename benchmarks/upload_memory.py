@@ -1,6 +1,6 @@
 """What uploading a large file adds to the dashboard's memory.
 
-    python benchmarks/upload_memory.py [--gib 2]
+    python -m benchmarks.upload_memory [--gib 2]
 
 Serves a dashboard in a home of its own, uploads a sparse file through the page in a
 real browser, and samples the server's resident memory all the while. Prints JSON;
@@ -11,21 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
 import psutil
 from playwright.sync_api import sync_playwright
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.serving import open_browser, serve
+
 ALLOWED_BYTES = 150e6
 # What comes after the last byte is intake, another process's work. (Playwright's own
 # interception would copy every slice through its pipe.)
@@ -54,11 +50,10 @@ def measure(folder: Path, size: int) -> dict[str, float]:
     big = folder / "model.zip"
     with big.open("wb") as file:
         file.truncate(size)
-    port = free_port()
-    server = serve(folder / "home", port)
+    server, address = serve(folder / "home")
     try:
         watched = Watch(server.pid)
-        seconds = upload(f"http://127.0.0.1:{port}", big, watched)
+        seconds = upload(address, big, watched)
     finally:
         server.terminate()
         server.wait()
@@ -96,7 +91,7 @@ class Watch:
 def upload(address: str, file: Path, watched: Watch) -> float:
     """Seconds from choosing the file until the server has all of it."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = open_browser(playwright)
         page = browser.new_page()
         page.add_init_script(STOP_AT_FINISH)
         page.goto(address)
@@ -110,27 +105,6 @@ def upload(address: str, file: Path, watched: Watch) -> float:
         watched.stop()
         browser.close()
     return seconds
-
-
-def serve(home: Path, port: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port)]
-    server = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "SPEEDRAIL_HOME": str(home)}, stdout=subprocess.DEVNULL
-    )
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1)
-            return server
-        except OSError:
-            time.sleep(0.2)
-    server.kill()
-    raise SystemExit("The dashboard did not start.")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":
