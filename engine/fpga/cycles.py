@@ -20,8 +20,8 @@ from engine.domain.errors import InvalidInput
 
 REQUEST = 2
 """From `start` to the first request (states IDLE and PREPARE)."""
-NEXT_REQUEST = 1
-"""From a burst's last beat to the next request."""
+NEXT_REQUEST = 2
+"""From a burst's last beat to the next request (PREPARE)."""
 BANK_FREE = 2
 """From a bank's last read to the request that fills it again (chunk_consumed, bank_is_free)."""
 CHUNK_READY = 2
@@ -94,7 +94,7 @@ class Tiling:
     chunk_length: int
     last_chunk_length: int
     last_chunk_slot: int
-    """Cycles that the last chunk occupies the array: of a single chunk at least 2N, the time a tile drains."""
+    """Cycles that the last chunk occupies the array: at least 2N, the time a tile drains."""
 
     @property
     def tiles(self) -> int:
@@ -116,7 +116,7 @@ class Cycles:
     fed: int
     """K steps, all tiles."""
     drain_bound: int
-    """Idle because a tile with K < 2N cannot drain faster."""
+    """Idle because the last chunk of a tile is shorter than the 2N cycles in which a tile drains."""
     stalled: int
     """Bubbles: a chunk was not loaded in time."""
     drained: int
@@ -150,7 +150,7 @@ def tiling_of(shape: GemmShape, core: Core, chunk_length: int | None = None) -> 
             where="chunk_length",
         )
     last = shape.depth - (chunks - 1) * length
-    slot = max(last, 2 * core.size) if chunks == 1 else last
+    slot = max(last, 2 * core.size)
     return Tiling(-(-shape.rows // core.size), -(-shape.columns // core.size), chunks, length, last, slot)
 
 
@@ -161,14 +161,14 @@ def cycles_without_stalls(shape: GemmShape, core: Core, memory: MemoryPort, chun
     """
     tiling = tiling_of(shape, core, chunk_length)
     first_load = memory.burst(core, tiling.chunk_length, with_weights=True)
-    period = max(shape.depth, 2 * core.size)
-    return first_load + REQUEST + CHUNK_READY + (tiling.tiles - 1) * period + shape.depth + 3 * core.size + DRAIN
+    period = (tiling.chunks - 1) * tiling.chunk_length + tiling.last_chunk_slot
+    return first_load + REQUEST + CHUNK_READY + tiling.tiles * period - tiling.last_chunk_slot + tiling.last_chunk_length + 3 * core.size + DRAIN
 
 
 def cycles_of(shape: GemmShape, core: Core, memory: MemoryPort, chunk_length: int | None = None) -> Cycles:
     """The recurrence, over chunks c in the order (column block, row tile, chunk of K), in cycle numbers:
 
-        request[c] = max(loaded[c-1] + 1, last read[c-2] + 2)       the port is free, and a bank is
+        request[c] = max(loaded[c-1] + 2, last read[c-2] + 2)       the port is free, and a bank is
         loaded[c]  = request[c] + latency + ceil(length[c] * cycles of a beat)
         go[c]      = max(loaded[c] + 2, go[c-1] + slot[c-1])        loaded, and the array is free
         last read[c] = go[c] + length[c]

@@ -102,9 +102,10 @@ def draw_case(rng: np.random.Generator, core: Core) -> Case:
     n = core.size
     shape = GemmShape(*(int(rng.integers(1, high)) for high in (_TILES * n + 1, _DEEPEST + 1, _TILES * n + 1)))
     chunk = None if rng.random() < 0.5 else int(rng.integers(2 * n, 2 * n + 64))
-    word = core.word_bytes
-    bandwidth = word * Fraction(int(rng.integers(1, 40)), int(rng.integers(1, 20)))
-    return Case(shape, MemoryPort(bandwidth, int(rng.integers(0, 120))), chunk, int(rng.integers(2**32)))
+    ample = rng.random() < 0.4
+    words = Fraction(2) if ample else Fraction(int(rng.integers(1, 40)), int(rng.integers(1, 20)))
+    latency = int(rng.integers(0, 4 if ample else 120))
+    return Case(shape, MemoryPort(core.word_bytes * words, latency), chunk, int(rng.integers(2**32)))
 
 
 def check(simulator: Simulator, case: Case) -> Checked:

@@ -11,14 +11,14 @@ module delay_line #(
         if (STAGES == 0) begin : no_delay
             assign out = in;
             wire unused = clock;
-        end else begin : delayed
-            reg     [WIDTH-1:0] stages[0:STAGES-1];
-            integer             i;
-            always @(posedge clock) begin
-                stages[0] <= in;
-                for (i = 1; i < STAGES; i = i + 1) stages[i] <= stages[i-1];
-            end
-            assign out = stages[STAGES-1];
+        end else if (STAGES == 1) begin : one_stage
+            reg [WIDTH-1:0] stage;
+            always @(posedge clock) stage <= in;
+            assign out = stage;
+        end else begin : several_stages
+            reg [WIDTH*STAGES-1:0] stages;
+            always @(posedge clock) stages <= {stages[WIDTH*(STAGES-1)-1:0], in};
+            assign out = stages[WIDTH*STAGES-1-:WIDTH];
         end
     endgenerate
 endmodule

@@ -26,7 +26,7 @@ module gemm_core #(
     input  wire [COUNT-1:0]   chunks,             // ceil(K / chunk_length)
     input  wire [COUNT-1:0]   chunk_length,       // at most 2^INDEX; with more than one chunk at least 2 N
     input  wire [COUNT-1:0]   last_chunk_length,
-    input  wire [COUNT-1:0]   last_chunk_slot,    // max(K, 2 N) of a single chunk, else last_chunk_length
+    input  wire [COUNT-1:0]   last_chunk_slot,    // max(last_chunk_length, 2 N)
     input  wire               weights_stay,       // chunks == 1
     input  wire [WIDTH-1:0]   zero_point,
     input  wire               relu,

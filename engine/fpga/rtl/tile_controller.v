@@ -1,8 +1,8 @@
 // Feeds loaded chunks to the array, one K step a cycle, and tells the output stage when a tile's sums drain.
 //
-// A chunk occupies the array for its slot: its length, or longer where the drain of the tile before needs the time
-// (2 N cycles from tile to tile). Slots follow each other without a gap as long as chunks are loaded in time; else the
-// array sees bubbles.
+// A chunk occupies the array for its slot: its length, and at least 2 N cycles, the time in which a tile drains. Slots
+// follow each other without a gap as long as chunks are loaded in time; else the array sees bubbles. Between two `go`
+// lie 2 N >= 4 cycles, in which the walker and the lengths of the next chunk settle, each behind a register.
 module tile_controller #(
     parameter COUNT = 16,
     parameter INDEX = 10
@@ -50,11 +50,14 @@ module tile_controller #(
 
     // ---- which chunk is next ------------------------------------------------------------------------------------
     wire is_first_chunk, is_last_chunk, is_last_tile, is_last_block, needs_weights;
+    reg  went;
+
+    always @(posedge clock) went <= !reset & go;
 
     tile_walker #(.COUNT(COUNT)) walker (
         .clock         (clock),
         .start         (start),
-        .step          (go),
+        .step          (went),
         .row_tiles     (row_tiles),
         .column_blocks (column_blocks),
         .chunks        (chunks),
@@ -67,15 +70,21 @@ module tile_controller #(
     );
 
     // ---- slots --------------------------------------------------------------------------------------------------
-    reg  busy;
-    wire slot_ends, feed_ends;
+    reg              busy;
+    reg  [COUNT-1:0] length, slot_length;
+    wire             slot_ends, feed_ends;
+
+    always @(posedge clock) begin
+        length      <= is_last_chunk ? last_chunk_length : chunk_length;
+        slot_length <= is_last_chunk ? last_chunk_slot : chunk_length;
+    end
 
     assign go = chunk_is_ready & (!busy | slot_ends);
 
     down_counter #(.WIDTH(COUNT)) slot (
         .clock(clock),
         .load (go),
-        .value(is_last_chunk ? last_chunk_slot : chunk_length),
+        .value(slot_length),
         .step (busy),
         .last (slot_ends)
     );
@@ -83,7 +92,7 @@ module tile_controller #(
     down_counter #(.WIDTH(COUNT)) feed (
         .clock(clock),
         .load (go),
-        .value(is_last_chunk ? last_chunk_length : chunk_length),
+        .value(length),
         .step (feeding),
         .last (feed_ends)
     );

@@ -43,6 +43,7 @@ module tile_loader #(
 
     reg [1:0] state;
     wire      accepted = request_valid & request_ready;
+    reg       was_accepted;
     wire      last_beat;
     wire      received = beat_valid & last_beat;
 
@@ -53,7 +54,7 @@ module tile_loader #(
     tile_walker #(.COUNT(COUNT)) walker (
         .clock         (clock),
         .start         (start),
-        .step          (accepted),
+        .step          (was_accepted),
         .row_tiles     (row_tiles),
         .column_blocks (column_blocks),
         .chunks        (chunks),
@@ -75,12 +76,12 @@ module tile_loader #(
             activation_pointer <= {MEMORY{1'b0}};
             weight_pointer     <= {MEMORY{1'b0}};
             block_pointer      <= {MEMORY{1'b0}};
-        end else if (accepted) begin
+        end else if (was_accepted) begin
             activation_pointer <= is_last_chunk & is_last_tile ? {MEMORY{1'b0}} : activation_pointer + length_extended;
             weight_pointer     <= is_last_chunk & !is_last_tile ? block_pointer : behind_weights;
             if (is_last_chunk & is_last_tile) block_pointer <= behind_weights;
         end
-        if (state == PREPARE || state == RECEIVE) begin
+        if (state == PREPARE) begin
             request_activations   <= activation_pointer;
             request_weights       <= weight_pointer;
             request_length        <= is_last_chunk ? last_chunk_length : chunk_length;
@@ -115,8 +116,9 @@ module tile_loader #(
                 IDLE:    if (start) state <= PREPARE;
                 PREPARE: state <= REQUEST;
                 REQUEST: if (accepted) state <= RECEIVE;
-                RECEIVE: if (received) state <= is_final ? IDLE : REQUEST;
+                RECEIVE: if (received) state <= is_final ? IDLE : PREPARE;
             endcase
+        was_accepted <= !reset & accepted;
         if (accepted) is_final <= is_last_chunk & is_last_tile & is_last_block;
         chunk_loaded <= received;
     end
