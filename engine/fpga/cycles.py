@@ -162,7 +162,16 @@ def cycles_without_stalls(shape: GemmShape, core: Core, memory: MemoryPort, chun
     tiling = tiling_of(shape, core, chunk_length)
     first_load = memory.burst(core, tiling.chunk_length, with_weights=True)
     period = (tiling.chunks - 1) * tiling.chunk_length + tiling.last_chunk_slot
-    return first_load + REQUEST + CHUNK_READY + tiling.tiles * period - tiling.last_chunk_slot + tiling.last_chunk_length + 3 * core.size + DRAIN
+    return (
+        first_load
+        + REQUEST
+        + CHUNK_READY
+        + tiling.tiles * period
+        - tiling.last_chunk_slot
+        + tiling.last_chunk_length
+        + 3 * core.size
+        + DRAIN
+    )
 
 
 def cycles_of(shape: GemmShape, core: Core, memory: MemoryPort, chunk_length: int | None = None) -> Cycles:
