@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from engine.domain.errors import RecipeError
 from engine.domain.technique import TechniqueSpec
+from engine.techniques.gpu.spec import SPEC as GPU
 from engine.techniques.pruning.spec import SPEC as PRUNING
 from engine.techniques.quantization.spec import SPEC as QUANTIZATION
 
-TECHNIQUES: tuple[TechniqueSpec, ...] = (PRUNING, QUANTIZATION)
+TECHNIQUES: tuple[TechniqueSpec, ...] = (PRUNING, QUANTIZATION, GPU)
 
 
 def spec_of(technique: str) -> TechniqueSpec:

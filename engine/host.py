@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from engine.domain.host import Environment, HostFacts
+from engine.hardware.accelerators import usable
 
 LIBRARIES = ("torch", "transformers", "torchao", "onnx", "onnxruntime", "openvino", "nncf", "numpy")
 """What can change a measured number when its version changes."""
@@ -37,6 +38,7 @@ def this_host() -> HostFacts:
         cores=usable_cores(),
         memory_bytes=_memory_limit_bytes(),
         cpu_flags=flags,
+        accelerators=tuple(str(device) for device in usable()),
     )
 
 

@@ -49,6 +49,23 @@ class Formats:
         return self.weights is NumberFormat.FP32
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a runtime opens the model, and how it is called there. The default is the CPU."""
+
+    device: str = "cpu"
+    """As torch.accelerator names it (`cuda`, `xpu`, `mps`), or `cpu`."""
+    tf32: bool = True
+    cuda_graphs: bool = True
+    channels_last: bool = True
+    attention: str = "auto"
+    """The kernel of scaled dot-product attention: auto, flash, efficient, math."""
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.device == "cpu"
+
+
 @dataclass(frozen=True, slots=True)
 class Variant:
     """Weights and graph in a directory: the artifact's own, or what a stage wrote.
@@ -70,6 +87,7 @@ class Deployment:
     runtime: RuntimeId
     workload: Workload
     formats: Formats = Formats()
+    placement: Placement = Placement()
 
     def with_(self, **changes: object) -> Self:
         return replace(self, **changes)  # type: ignore[arg-type]

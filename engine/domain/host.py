@@ -15,6 +15,7 @@ class HostFacts:
     memory_bytes: int
     cpu_flags: frozenset[str] = frozenset()
     accelerators: tuple[str, ...] = ()
+    """Devices that the installed torch can use, as `kind:name` (see engine.hardware.accelerators)."""
 
     @property
     def has_vnni(self) -> bool:

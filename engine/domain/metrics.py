@@ -35,6 +35,7 @@ THROUGHPUT = Metric("throughput", "Throughput", "items/s", Direction.HIGHER, "It
 TIME_TO_FIRST_TOKEN = Metric("time_to_first_token", "Time to first token", "ms", Direction.LOWER)
 TIME_PER_OUTPUT_TOKEN = Metric("time_per_output_token", "Time per output token", "ms", Direction.LOWER)
 PEAK_MEMORY = Metric("peak_memory", "Peak memory", "bytes", Direction.LOWER, "Peak PSS of the run's process tree")
+ENERGY = Metric("energy", "Energy", "J/item", Direction.LOWER, "Joules of one item, from a meter or projected")
 SIZE = Metric("size", "Size on disk", "bytes", Direction.LOWER, "Files the runtime needs to load the model")
 QUALITY = Metric(
     "quality", "Quality retained", "ratio", Direction.HIGHER,
@@ -55,7 +56,7 @@ SPEARMAN = Metric("spearman", "Spearman", "ratio", Direction.HIGHER, "Rank corre
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
-        LATENCY, LATENCY_P90, FIRST_CALL, THROUGHPUT, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN, PEAK_MEMORY, SIZE,
+        LATENCY, LATENCY_P90, FIRST_CALL, THROUGHPUT, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN, PEAK_MEMORY, ENERGY, SIZE,
         QUALITY, COSINE, PERPLEXITY, TOKEN_AGREEMENT, AGREEMENT, ACCURACY, MAX_DEVIATION, MEAN_DEVIATION,
         SPEARMAN,
     )

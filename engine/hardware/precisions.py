@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.domain.artifact import TaskId
 from engine.domain.deployment import Formats, NumberFormat, QuantizationMode
 from engine.domain.errors import NotFound
 
@@ -52,18 +53,30 @@ PRECISIONS: dict[str, Precision] = {
 
 def precision_named(name: str) -> Precision:
     """Raises NotFound."""
+    group = name.removeprefix("int4-weights-g")
+    if group != name and group.isdecimal() and int(group) > 0:
+        return int4_weights(int(group))
     if name not in PRECISIONS:
         raise NotFound(f"There is no precision {name!r}.", mend=f"Known: {', '.join(PRECISIONS)}.", where=name)
     return PRECISIONS[name]
 
 
-def precision_of(formats: Formats, *, tf32: bool = True) -> Precision:
-    """What a GPU's kernels make of a deployment's formats; fp32 arithmetic is tf32 where allowed."""
+def precision_of(formats: Formats, task: TaskId, *, tf32: bool = True) -> Precision:
+    """What a GPU's kernels make of a deployment's formats; fp32 arithmetic is tf32 where allowed.
+
+    int8 without a mode is what the runtimes take: weights only for causal LMs, dynamic
+    for texts, calibrated for all else.
+    """
     if formats.weights is NumberFormat.INT8:
-        by_mode = {QuantizationMode.WEIGHT_ONLY: "int8-weights", QuantizationMode.STATIC: "int8"}
-        return PRECISIONS[by_mode.get(formats.mode, "int8-dynamic")]
+        bare = "int8-weights" if task is TaskId.CAUSAL_LM else "int8-dynamic" if task.takes_text else "int8"
+        return PRECISIONS[_BY_MODE.get(formats.mode, bare)]
     if formats.weights is NumberFormat.INT4:
         return int4_weights(formats.group_size or DEFAULT_GROUP)
     if formats.weights is NumberFormat.FP32:
         return PRECISIONS["tf32" if tf32 else "fp32"]
     return PRECISIONS["bf16"]
+
+
+_BY_MODE = {
+    QuantizationMode.WEIGHT_ONLY: "int8-weights", QuantizationMode.STATIC: "int8", QuantizationMode.DYNAMIC: "int8-dynamic",
+}  # fmt: skip

@@ -54,6 +54,7 @@ class Projection:
     bound: Bound
     forward: tuple[Timed, ...]
     decode: tuple[Timed, ...]
+    steps: int
     efficiency: Efficiency
 
     @property
@@ -82,7 +83,7 @@ def project(network: Network, device: Gpu, precision: Precision, execution: Exec
         items=network.batch * (network.steps + 1 if network.is_generation else 1),
         memory=memory_of(network, precision), joules_low=busy * device.power_watts * BUSY_POWER[0],
         joules_high=busy * device.power_watts * BUSY_POWER[1], bound=_bound(forward, decode, network.steps),
-        forward=forward, decode=decode, efficiency=reached,
+        forward=forward, decode=decode, steps=network.steps, efficiency=reached,
     )  # fmt: skip
 
 

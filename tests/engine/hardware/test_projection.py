@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.projection import FITTED, log_errors, rows
+from engine.domain.artifact import TaskId
 from engine.domain.deployment import Formats, NumberFormat, QuantizationMode
 from engine.domain.errors import NotFound
 from engine.hardware.efficiency import efficiency_of
@@ -19,6 +20,7 @@ from engine.hardware.precisions import PRECISIONS, precision_named, precision_of
 from engine.hardware.projection import memory_of, project
 from engine.hardware.roofline import Bound, Execution, seconds_of, timed
 
+LM = TaskId.CAUSAL_LM
 BF16 = precision_named("bf16")
 H100 = gpu_of("h100")
 factors = st.floats(1.01, 100)
@@ -88,10 +90,10 @@ def test_launching_one_by_one_costs_what_graphs_save() -> None:
 
 def test_formats_of_a_recipe_become_precisions() -> None:
     int4 = Formats(weights=NumberFormat.INT4, mode=QuantizationMode.WEIGHT_ONLY, group_size=32)
-    assert precision_of(int4) == precision_named("int4-weights-g32")
-    assert precision_of(Formats()).compute == "tf32"
-    assert precision_of(Formats(), tf32=False).compute == "fp32"
-    assert precision_of(Formats(weights=NumberFormat.INT8, mode=QuantizationMode.STATIC)).activation_bits == 8
+    assert precision_of(int4, LM) == precision_named("int4-weights-g32")
+    assert precision_of(Formats(), LM).compute == "tf32"
+    assert precision_of(Formats(), LM, tf32=False).compute == "fp32"
+    assert precision_of(Formats(weights=NumberFormat.INT8, mode=QuantizationMode.STATIC), LM).activation_bits == 8
     with pytest.raises(NotFound, match="bf16"):
         precision_named("int3")
 

@@ -1,0 +1,74 @@
+"""GPU: sets where the runtime opens the model; on a device of the catalogue, projects instead."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from engine.domain.artifact import ModelCard
+from engine.domain.codec import decode, encode
+from engine.domain.deployment import Applied, Deployment, Lowered, Placement
+from engine.domain.errors import StageError
+from engine.domain.experiment import StageFacts
+from engine.domain.ports import Computed, Context
+from engine.domain.workload import Workload
+from engine.hardware.gpus import gpu_of
+from engine.hardware.operators import Network
+from engine.hardware.precisions import precision_named, precision_of
+from engine.hardware.projection import project
+from engine.hardware.tracing import network_of
+from engine.runtimes.registry import runtime_of
+from engine.techniques.gpu.results import attachment, demand_fit, execution_of, measurements, remarks
+from engine.techniques.gpu.spec import AUTO, SPEC, GpuConfig
+
+OPERATORS = "operators.json"
+PRECISION = "projected_precision"
+
+
+class GpuPlacement:
+    """A measured run is lowered and opened by its runtime; a projected one is traced and computed."""
+
+    spec = SPEC
+
+    def apply(self, deployment: Deployment, config: GpuConfig, context: Context) -> Applied:
+        """Sets `placement`, or for a device of the catalogue leaves the CPU in it.
+
+        Raises StageError when the accelerator that was there at planning is gone.
+        """
+        if config.device != AUTO:
+            gpu = gpu_of(str(config.device))
+            facts: dict[str, float | int | str | bool] = {
+                "device": gpu.name, "device_source": gpu.source, "provenance": "projected",
+            }  # fmt: skip
+            return Applied(deployment, StageFacts(self.spec.id, 0.0, facts))
+        import torch
+
+        if not torch.accelerator.is_available():
+            raise StageError("PyTorch sees no accelerator here.", mend="Run `python -m engine doctor`.")
+        kind = torch.accelerator.current_accelerator()
+        assert kind is not None
+        placement = Placement(
+            device=kind.type, tf32=config.tf32, cuda_graphs=config.cuda_graphs and kind.type == "cuda",
+            channels_last=config.channels_last, attention=str(config.attention),
+        )  # fmt: skip
+        facts = {"device": str(kind.type), "tf32": placement.tf32, "cuda_graphs": placement.cuda_graphs}
+        return Applied(deployment.with_(placement=placement), StageFacts(self.spec.id, 0.0, facts))
+
+    def lower(self, deployment: Deployment, context: Context) -> Lowered:
+        """The runtime's own files, which answer on the CPU in the same formats, and the variant's operators beside them."""
+        network = network_of(deployment.variant, deployment.card, deployment.workload)
+        lowered = runtime_of(deployment.runtime).lower(deployment, context)
+        (Path(lowered.directory) / OPERATORS).write_text(encode(network))
+        precision = precision_of(deployment.formats, deployment.card.task).name
+        return replace(lowered, settings={**lowered.settings, PRECISION: precision})
+
+    def compute(self, lowered: Lowered, config: GpuConfig, card: ModelCard, workload: Workload, threads: int) -> Computed:
+        """Raises StageError when the model would not fit into the device's memory."""
+        network = decode(Network, (Path(lowered.directory) / OPERATORS).read_text())
+        precision = precision_named(lowered.settings[PRECISION])
+        if precision.name == "tf32" and not config.tf32:
+            precision = precision_named("fp32")
+        projected = project(network, gpu_of(str(config.device)), precision, execution_of(lowered.runtime, config))
+        demand_fit(projected, network)
+        executor = runtime_of(lowered.runtime).open(lowered, card, workload, threads)
+        return Computed(measurements(projected), executor, (attachment(projected),), remarks(projected, lowered.runtime))

@@ -1,0 +1,84 @@
+"""GPU: where the model runs. Measured on this host's accelerator, or projected on one of the catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from engine.domain.artifact import ArtifactFormat
+from engine.domain.knobs import Config, knob
+from engine.domain.metrics import Provenance
+from engine.domain.recipe import RuntimeId, TechniqueId
+from engine.domain.technique import After, Family, Obstacle, Phase, RunsOn, Situation, TechniqueSpec
+from engine.hardware.gpus import gpus
+
+AUTO = "auto"
+DeviceChoice = StrEnum("DeviceChoice", {gpu.id.replace("-", "_").upper(): gpu.id for gpu in gpus()} | {"AUTO": AUTO})  # type: ignore[misc]
+"""This host's accelerator, or a device of the catalogue to project on."""
+
+TORCH = frozenset({RuntimeId.EAGER, RuntimeId.INDUCTOR})
+
+
+class Attention(StrEnum):
+    AUTO = "auto"
+    FLASH = "flash"
+    EFFICIENT = "efficient"
+    MATH = "math"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuConfig(Config):
+    """Settings of the placement."""
+
+    device: DeviceChoice = knob(
+        DeviceChoice(AUTO),
+        help="auto measures on this host's accelerator; a device of the catalogue is projected: nothing runs on it, and "
+        "every number says so",
+        grid=("t4", "a100-80", "h100"), spelled=True,
+    )  # fmt: skip
+    tf32: bool = knob(True, help="fp32 products on tensor cores, with 10 bits of mantissa; number formats stay with quantization")
+    cuda_graphs: bool = knob(True, help="Record the launches once and replay them: saves host time on small batches")
+    channels_last: bool = knob(True, help="Images with channels innermost, as tensor cores want them")
+    attention: Attention = knob(
+        Attention.AUTO, help="Kernel of scaled dot-product attention; flash and efficient never write the scores to memory"
+    )
+
+
+def obstacles(config: GpuConfig, situation: Situation) -> list[Obstacle]:
+    if config.device != AUTO:
+        return []
+    if not situation.host.accelerators:
+        return [
+            Obstacle(
+                "This host has no accelerator that the installed PyTorch can use.",
+                "Project it on a device instead, for example gpu(device=h100); `python -m engine doctor` says what is missing.",
+            )
+        ]
+    if situation.card.format is ArtifactFormat.ONNX or situation.runtime not in TORCH:
+        return [Obstacle(f"{situation.runtime} is measured on the CPU only.", "Choose @eager or @inductor.")]
+    return []
+
+
+def provenance(config: GpuConfig, situation: Situation) -> Provenance:
+    return Provenance.MEASURED if config.device == AUTO else Provenance.PROJECTED
+
+
+SPEC = TechniqueSpec(
+    id=TechniqueId("gpu"),
+    title="GPU",
+    family=Family.HARDWARE,
+    phase=Phase.PLACE,
+    summary="Runs the model on an accelerator, or projects what one of the catalogue would do.",
+    config=GpuConfig,
+    implementation="engine.techniques.gpu.apply:GpuPlacement",
+    rules=(
+        After(TechniqueId("quantization"), "Formats are chosen first; the device's kernels realise them."),
+        RunsOn(
+            frozenset({RuntimeId.EAGER, RuntimeId.INDUCTOR, RuntimeId.ONNXRUNTIME}),
+            "openvino serves Intel devices only, which are not measured here yet.",
+        ),
+    ),
+    obstacles=obstacles,
+    provenance=provenance,
+    suggested=(),
+)

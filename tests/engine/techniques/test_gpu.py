@@ -1,0 +1,91 @@
+"""GPU: projected on a device of the catalogue, refused without an accelerator, marked on every number."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.domain.codec import decode
+from engine.domain.deployment import Deployment, Formats, Lowered, NumberFormat, Variant
+from engine.domain.errors import StageError
+from engine.domain.host import HostFacts
+from engine.domain.metrics import LATENCY, Provenance
+from engine.domain.ports import Computed, Context
+from engine.domain.recipe import RuntimeId
+from engine.domain.workload import Workload
+from engine.grammar import parse_recipe
+from engine.hardware.gpus import gpu_of
+from engine.hardware.networks import network
+from engine.hardware.operators import Network
+from engine.hardware.precisions import precision_named
+from engine.hardware.projection import project
+from engine.plan import make_plan
+from engine.techniques.gpu.apply import OPERATORS, GpuPlacement
+from engine.techniques.gpu.results import demand_fit
+from engine.techniques.gpu.spec import DeviceChoice, GpuConfig
+from tests.models import tiny_bert, tiny_card, tiny_llama
+
+HOST = HostFacts("host", "a CPU", 2, 2**34, frozenset({"avx2"}))
+WORKLOAD = Workload(batch_size=2, sequence_length=16, new_tokens=5)
+H100 = GpuConfig(device=DeviceChoice("h100"))
+
+
+def _computed(tmp_path: Path, formats: Formats, config: GpuConfig, runtime: RuntimeId) -> tuple[Computed, Lowered]:
+    model, scratch = tmp_path / "model", tmp_path / "lowered"
+    scratch.mkdir()
+    (tiny_llama if formats.weights is NumberFormat.INT8 else tiny_bert)(model)
+    card = tiny_card(model)
+    deployment = Deployment(card, Variant(str(model)), runtime, WORKLOAD, formats)
+    context = Context(scratch, [], lambda progress: None, 1)
+    technique = GpuPlacement()
+    applied = technique.apply(deployment, config, context)
+    assert applied.facts.facts["provenance"] == "projected"
+    lowered = technique.lower(applied.deployment, context)
+    return technique.compute(lowered, config, card, WORKLOAD, 1), lowered
+
+
+def test_every_number_of_a_projection_says_so(tmp_path: Path) -> None:
+    computed, lowered = _computed(tmp_path, Formats(), H100, RuntimeId.EAGER)
+    assert {m.provenance for m in computed.measurements} == {Provenance.PROJECTED}
+    names = {m.name for m in computed.measurements}
+    assert {"latency", "throughput", "peak_memory", "energy"} <= names
+    latency = next(m for m in computed.measurements if m.name == LATENCY.name)
+    assert latency.ci95 and latency.ci95[0] < latency.median < latency.ci95[1]
+    assert computed.executor is not None
+    assert decode(Network, (Path(lowered.directory) / OPERATORS).read_text()).batch == 2
+    (roofline,) = computed.attachments
+    assert roofline.data["provenance"] == "projected"
+    assert sum(p["share"] for p in roofline.data["points"]) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_causal_lm_is_projected_in_its_formats(tmp_path: Path) -> None:
+    computed, lowered = _computed(tmp_path, Formats(weights=NumberFormat.INT8), H100, RuntimeId.INDUCTOR)
+    assert lowered.settings["projected_precision"] == "int8-weights"
+    by_name = {m.name: m.median for m in computed.measurements}
+    rest = by_name["latency"] - by_name["time_to_first_token"]
+    assert rest == pytest.approx(4 * by_name["time_per_output_token"])
+
+
+def test_without_an_accelerator_the_host_is_refused_with_its_mend(tmp_path: Path) -> None:
+    tiny_bert(tmp_path)
+    plan = make_plan(parse_recipe("gpu()"), tiny_card(tmp_path), HOST)
+    assert [o.mend for o in plan.refusals if "h100" in o.mend]
+    here = make_plan(parse_recipe("gpu()"), tiny_card(tmp_path), replace(HOST, accelerators=("cuda:NVIDIA T4",)))
+    assert here.runs and here.provenance is Provenance.MEASURED
+
+
+@pytest.mark.parametrize("recipe", ["gpu(device=h100)", "quantization(format=int8)+gpu(device=t4)@inductor"])
+def test_a_device_of_the_catalogue_is_planned_as_projected(tmp_path: Path, recipe: str) -> None:
+    tiny_bert(tmp_path)
+    plan = make_plan(parse_recipe(recipe), tiny_card(tmp_path), HOST)
+    assert plan.runs and plan.provenance is Provenance.PROJECTED
+
+
+def test_what_does_not_fit_names_what_would() -> None:
+    large = network("llama-70b", new_tokens=10)
+    projected = project(large, gpu_of("a100-80"), precision_named("bf16"))
+    with pytest.raises(StageError, match="out of memory") as refused:
+        demand_fit(projected, large)
+    assert "H200" in refused.value.mend
