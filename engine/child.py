@@ -1,6 +1,6 @@
 """`python -m engine.child KIND DESCRIPTOR`: enters the sandbox, then imports and serves.
 
-KIND is inspect, dataset, transform, measure, compute, ceilings or fixed; DESCRIPTOR is the channel to the worker.
+KIND is inspect, dataset, operators, transform, measure, compute, ceilings or fixed; DESCRIPTOR is the channel to the worker.
 The messages are those of engine.requests. Nothing that touches a model is imported
 before the doors are shut.
 """
@@ -38,6 +38,16 @@ def dataset(data: Any, report: Callable[[Progress], None]) -> Any:
 
     items = parse_dataset(Path(from_data(DatasetRequest, data).path))
     return as_data(DatasetResult(len(items), items.labelled))
+
+
+def operators(data: Any, report: Callable[[Progress], None]) -> Any:
+    from engine.domain.codec import as_data, from_data
+    from engine.domain.deployment import Variant
+    from engine.hardware.tracing import network_of
+    from engine.requests import OperatorsRequest
+
+    request = from_data(OperatorsRequest, data)
+    return as_data(network_of(Variant(request.artifact_dir), request.card, request.workload))
 
 
 def transform(data: Any, report: Callable[[Progress], None]) -> Any:
@@ -116,7 +126,7 @@ def main(kind: str, descriptor: int) -> int:
 def _server(kind: str, channel: Channel) -> Callable[[dict[str, Any]], Any]:
     if kind in ("measure", "fixed"):
         return Measure() if kind == "measure" else Fixed()
-    once = {"inspect": inspect, "dataset": dataset, "transform": transform, "compute": compute, "ceilings": ceilings}[kind]
+    once = {"inspect": inspect, "dataset": dataset, "operators": operators, "transform": transform, "compute": compute, "ceilings": ceilings}[kind]
 
     def report(progress: Progress) -> None:
         from engine.domain.codec import as_data

@@ -56,6 +56,15 @@ class DatasetResult:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorsRequest:
+    """Find the operators of the model in `artifact_dir`; answered by engine.hardware.operators.Network."""
+
+    artifact_dir: str
+    card: ModelCard
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True)
 class TransformRequest:
     """Everything a child needs to plan a recipe again and carry it out.
 

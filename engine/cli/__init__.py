@@ -58,6 +58,9 @@ def parser() -> argparse.ArgumentParser:
     calibrate.add_argument(
         "--json", nargs="?", const="-", metavar="OUT.json", help="write the result as JSON; - or nothing: to stdout"
     )
+    _add_project(commands.add_parser("project", help="what a model would do on devices that are not here"))
+    doctor = commands.add_parser("doctor", help="what this host has and what it lacks, with the mend")
+    doctor.add_argument("--json", action="store_true", help="as JSON")
     _add_fpga(commands.add_parser("fpga", help="the FPGA core"))
     commands.add_parser("serve", help="the dashboard (SPEEDRAIL_BIND, SPEEDRAIL_PORT)")
     commands.add_parser("worker", help="serve the queue of the dashboard until stopped")
@@ -75,6 +78,16 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--name", default="", help="what to call the experiment")
     run.add_argument("--save", action="store_true", help="keep the experiment in the history, with its models")
     run.add_argument(
+        "--json", nargs="?", const="-", metavar="OUT.json", help="write the result as JSON; - or nothing: to stdout"
+    )
+
+
+def _add_project(project: argparse.ArgumentParser) -> None:
+    project.add_argument("model", metavar="PATH_OR_ID", help="a model's files, or the id of an artifact taken in before")
+    project.add_argument("--device", action="append", default=[], metavar="ID", help="of the catalogue; repeat for several (all)")
+    project.add_argument("--recipe", action="append", default=[], metavar="RECIPE", help="of quantization and gpu; repeat for several")
+    project.add_argument("--workload", default="", metavar="k=v,…", help="for example batch_size=1,sequence_length=128")
+    project.add_argument(
         "--json", nargs="?", const="-", metavar="OUT.json", help="write the result as JSON; - or nothing: to stdout"
     )
 
@@ -113,6 +126,14 @@ def _call(options: argparse.Namespace) -> int:
             from engine.cli.calibrate import calibrate
 
             return calibrate(settings, options.json)
+        case "project":
+            from engine.cli import project
+
+            return project.run(settings, options)
+        case "doctor":
+            from engine.cli.doctor import doctor
+
+            return doctor(settings, as_json=options.json)
         case "fpga":
             from engine.cli import fpga
 
