@@ -17,6 +17,7 @@ _PAGES: tuple[tuple[str, str, str, bool], ...] = (
     ("run", "Run", "timeline", False),
     ("history", "History", "history", True),
     ("compare", "Compare", "compare_arrows", True),
+    ("hardware", "Hardware", "memory", True),
 )
 
 # A folder named pages makes Streamlit draw its own menu of files for the first reader,

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.domain.experiment import Run
+from pages.parts.attachments import roofline
 from pages.parts.shell import resources
 
 Drawer = Callable[[Any, Any], None]
 """Draws a run's data of one kind; the second argument is the baseline's, or None."""
 
-DRAWERS: dict[str, Drawer] = {}
+DRAWERS: dict[str, Drawer] = {"roofline": roofline.draw}
 """In the order of the page."""
 
 

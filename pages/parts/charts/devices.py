@@ -1,0 +1,54 @@
+"""One model on every device: projected latency against power or energy, number formats as series."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from engine.hardware.projection import Projection
+from pages.parts.charts.style import new_figure
+from pages.parts.format import significant
+from pages.parts.theme import Palette
+
+_AXES = {"power": "board power, W ← better", "energy": "energy, J per item ← better"}
+
+
+def devices_figure(series: Mapping[str, Sequence[Projection]], against: str, palette: Palette) -> go.Figure:
+    """Hollow diamonds, because nothing was measured; what does not fit into memory is left out."""
+    figure = new_figure(palette, x_title=_AXES[against], y_title="projected latency, ms ↓ better", height=440)
+    colours = list(palette.runtimes.values())
+    for (words, projections), colour in zip(series.items(), colours, strict=False):
+        shown = [p for p in projections if p.fits]
+        milliseconds = [p.latency * 1e3 for p in shown]
+        figure.add_scatter(
+            x=[_cost(p, against) for p in shown], y=milliseconds, mode="markers", name=f"{words}, projected",
+            marker={"symbol": "diamond-open", "size": 10, "color": colour, "line": {"width": 1.5, "color": colour}},
+            error_y={
+                "type": "data", "symmetric": False, "thickness": 1, "width": 0, "color": colour,
+                "array": [p.high * 1e3 - y for p, y in zip(shown, milliseconds, strict=True)],
+                "arrayminus": [y - p.low * 1e3 for p, y in zip(shown, milliseconds, strict=True)],
+            },
+            hovertext=[_hover(words, p) for p in shown], hoverinfo="text",
+        )  # fmt: skip
+    figure.update_xaxes(type="log")
+    figure.update_yaxes(type="log")
+    return figure
+
+
+def _cost(projection: Projection, against: str) -> float:
+    if against == "power":
+        return projection.device.power_watts
+    return (projection.joules_low + projection.joules_high) / 2 / projection.items
+
+
+def _hover(words: str, p: Projection) -> str:
+    return "<br>".join(
+        [
+            f"<b>{html.escape(p.device.name)}</b>, {html.escape(words)}",
+            f"{significant(p.latency * 1e3)} ms ({significant(p.low * 1e3)} to {significant(p.high * 1e3)}), projected",
+            f"{significant(p.throughput)} items/s, bound by {p.bound}",
+            f"{p.memory.total / 1e9:.2f} of {p.device.memory_bytes / 1e9:.0f} GB",
+        ]
+    )
