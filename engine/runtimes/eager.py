@@ -9,9 +9,10 @@ from engine.domain.deployment import Deployment, Lowered
 from engine.domain.ports import Context, Executor
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
+from engine.executors.accelerator import AcceleratorExecutor
 from engine.executors.torch_local import EagerExecutor
 from engine.host import usable_cores
-from engine.runtimes.torch_lowering import lower_torch, open_torch
+from engine.runtimes.torch_lowering import lower_torch, open_torch, placement_of
 
 
 class Eager:
@@ -24,4 +25,6 @@ class Eager:
 
     def open(self, lowered: Lowered, card: ModelCard, workload: Workload, threads: int) -> Executor:
         torch.set_num_threads(threads or usable_cores())
-        return EagerExecutor(open_torch(lowered, card))
+        placement = placement_of(lowered)
+        module = open_torch(lowered, card)
+        return EagerExecutor(module) if placement.is_cpu else AcceleratorExecutor(module, placement)

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from engine.domain.artifact import ModelCard, TaskId
-from engine.domain.deployment import Deployment, Formats, Lowered, NumberFormat, QuantizationMode, Variant
+from engine.domain.codec import decode, encode
+from engine.domain.deployment import Deployment, Formats, Lowered, NumberFormat, Placement, QuantizationMode, Variant
 from engine.domain.errors import NothingChanged, StageError
 from engine.domain.experiment import Progress, StageFacts
 from engine.domain.ports import Context
@@ -44,6 +45,8 @@ def lower_torch(deployment: Deployment, context: Context, runtime: RuntimeId) ->
     del module
     context.report(Progress("Reading back", 0.8))
     settings = {"weights": str(formats.weights), "mode": str(formats.mode), "group_size": str(formats.group_size)}
+    if not deployment.placement.is_cpu:
+        settings["placement"] = encode(deployment.placement)
     files = tuple(sorted(str(p.relative_to(context.scratch)) for p in context.scratch.rglob("*") if p.is_file()))
     lowered = Lowered(
         runtime, str(context.scratch), files, sum((context.scratch / name).stat().st_size for name in files), settings,
@@ -61,6 +64,19 @@ def open_torch(lowered: Lowered, card: ModelCard) -> Traceable:
     if formats.weights is NumberFormat.BF16:
         to_bf16(module)
     return module
+
+
+def placement_of(lowered: Lowered) -> Placement:
+    """Where to open it. Raises StageError for formats whose kernels are the CPU's."""
+    text = lowered.settings.get("placement")
+    if text is None:
+        return Placement()
+    if lowered.settings["weights"] in (NumberFormat.INT8, NumberFormat.INT4):
+        raise StageError(
+            f"The {lowered.settings['weights']} kernels of the torch runtimes are the CPU's here.",
+            mend="Choose quantization(format=bf16), or project it: gpu(device=h100).",
+        )
+    return decode(Placement, text)
 
 
 def settled(formats: Formats, task: TaskId) -> Formats:

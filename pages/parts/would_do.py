@@ -58,7 +58,8 @@ def _network(artifact: Artifact, workload: Workload) -> Network | None:
         return None
     try:
         with st.spinner("Finding the operators"):
-            return trace(artifact, workload, storage, settings, _refuse_to_wait)
+            trace(artifact, workload, storage, settings, _refuse_to_wait)
+        st.rerun()
     except _Busy:
         st.warning("This host measures something now, which loading a model would disturb. Try again when it is done.")
     except SpeedrailError as error:

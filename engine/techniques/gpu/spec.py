@@ -16,8 +16,6 @@ AUTO = "auto"
 DeviceChoice = StrEnum("DeviceChoice", {gpu.id.replace("-", "_").upper(): gpu.id for gpu in gpus()} | {"AUTO": AUTO})  # type: ignore[misc]
 """This host's accelerator, or a device of the catalogue to project on."""
 
-TORCH = frozenset({RuntimeId.EAGER, RuntimeId.INDUCTOR})
-
 
 class Attention(StrEnum):
     AUTO = "auto"
@@ -54,8 +52,8 @@ def obstacles(config: GpuConfig, situation: Situation) -> list[Obstacle]:
                 "Project it on a device instead, for example gpu(device=h100); `python -m engine doctor` says what is missing.",
             )
         ]
-    if situation.card.format is ArtifactFormat.ONNX or situation.runtime not in TORCH:
-        return [Obstacle(f"{situation.runtime} is measured on the CPU only.", "Choose @eager or @inductor.")]
+    if situation.card.format is ArtifactFormat.ONNX or situation.runtime is not RuntimeId.EAGER:
+        return [Obstacle(f"{situation.runtime} is measured on the CPU only.", "Choose @eager, or project it: gpu(device=h100).")]
     return []
 
 
