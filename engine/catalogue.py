@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from engine.domain.errors import RecipeError
 from engine.domain.technique import TechniqueSpec
+from engine.techniques.fpga.spec import SPEC as FPGA
 from engine.techniques.gpu.spec import SPEC as GPU
 from engine.techniques.pruning.spec import SPEC as PRUNING
 from engine.techniques.quantization.spec import SPEC as QUANTIZATION
 
-TECHNIQUES: tuple[TechniqueSpec, ...] = (PRUNING, QUANTIZATION, GPU)
+TECHNIQUES: tuple[TechniqueSpec, ...] = (PRUNING, QUANTIZATION, GPU, FPGA)
 
 
 def spec_of(technique: str) -> TechniqueSpec:

@@ -35,8 +35,10 @@ def package(lowered: Lowered, card: ModelCard, into: Path, *, artifact_name: str
     missing = [name for name in lowered.files if not (source / name).is_file()]
     if missing:
         raise StorageError(f"The model's {missing[0]} is gone.", mend="Run the recipe again.", where=source.name)
-    script, packages = _RUNTIMES[lowered.runtime]
     target = into / "model.zip"
+    if "device" in lowered.settings:
+        return _placement(lowered, source, target, artifact_name=artifact_name, recipe=recipe)
+    script, packages = _RUNTIMES[lowered.runtime]
     try:
         # weights hardly compress, and storing them is an order of magnitude quicker
         with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
@@ -55,6 +57,37 @@ def package(lowered: Lowered, card: ModelCard, into: Path, *, artifact_name: str
         target.unlink(missing_ok=True)
         raise StorageError("The download could not be written.", mend="Free some space.", detail=str(error)) from error
     return target
+
+
+def _placement(lowered: Lowered, source: Path, target: Path, *, artifact_name: str, recipe: str) -> Path:
+    """Of a model placed on an FPGA: its integers, how it was placed, the core as a project for other tools."""
+    from engine.fpga.handing_out import project
+
+    integers, placement = source / "integers.npz", source / "placement.json"
+    try:
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
+            archive.write(placement, "model/placement.json")
+            if integers.is_file():
+                archive.write(integers, "model/integers.npz")
+                archive.writestr("model/gemm-core.zip", project(source))
+            archive.writestr("model/README.txt", _PLACEMENT.format(name=artifact_name or "A model", recipe=recipe, **lowered.settings))
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        raise StorageError("The download could not be written.", mend="Free some space.", detail=str(error)) from error
+    return target
+
+
+_PLACEMENT = """{name}, placed on {device} by Speedrail
+
+Recipe:  {recipe}
+
+placement.json  the array that was chosen, each layer's cycles and time, the board's resources
+integers.npz    every product's integer weights and its grids (numpy, no code): NNNN.weights is (K, columns), int4 two in a byte,
+                NNNN.multiplier, NNNN.shift and NNNN.bias turn its sums into outputs
+gemm-core.zip   the core in Verilog with its testbench and some of these weights, for your own simulator or vendor tool
+
+Nothing here was measured on hardware. The licence of the model is that of the model it was made from.
+"""
 
 
 def _about(lowered: Lowered, card: ModelCard, source: Path) -> dict[str, Any]:

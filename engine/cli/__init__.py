@@ -105,6 +105,17 @@ def _add_fpga(fpga: argparse.ArgumentParser) -> None:
     synthesize.add_argument("--width", type=int, default=8, metavar="BITS", help="of operands and results (8)")
     synthesize.add_argument("--seeds", default="1,2,3", metavar="S,…", help="of place and route (1,2,3)")
     synthesize.add_argument("--json", action="store_true", help="as JSON")
+    estimate = actions.add_parser("estimate", help="project a network's latency on a board, layer by layer")
+    estimate.add_argument("model", metavar="PATH", help="a model's files, an artifact's id, or a published network (resnet-50)")
+    estimate.add_argument("--device", default="zcu104", metavar="BOARD", help="a board of the catalogue (zcu104)")
+    estimate.add_argument("--precision", default="int8", choices=("int8", "mixed", "int4"), help="mixed: int4 weights (int8)")
+    estimate.add_argument(
+        "--within", type=float, default=0.0, metavar="MS", help="the smallest array that does it in so many ms; the fastest without"
+    )
+    estimate.add_argument("--workload", default="", metavar="k=v,…", help="for example batch_size=1,sequence_length=128")
+    estimate.add_argument(
+        "--json", nargs="?", const="-", metavar="OUT.json", help="write the result as JSON; - or nothing: to stdout"
+    )
 
 
 def _call(options: argparse.Namespace) -> int:
@@ -135,6 +146,10 @@ def _call(options: argparse.Namespace) -> int:
 
             return doctor(settings, as_json=options.json)
         case "fpga":
+            if options.action == "estimate":
+                from engine.cli.fpga_estimate import fpga_estimate
+
+                return fpga_estimate(settings, options)
             from engine.cli import fpga
 
             return fpga.run(settings, options)

@@ -40,9 +40,9 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     files = [_file(path) if path else None for path in (options.dataset, options.calibration)]
     check_destination(options.json)
     host = HostLock(settings.home)
-    with _place(settings, options.save) as place:
+    with place_for(settings, options.save) as place:
         storage = open_storage(place)
-        artifact = _artifact(options.model, storage, place, settings, host)
+        artifact = artifact_of(options.model, storage, place, settings, host)
         experiment = launch(
             storage, None, artifact, workload, recipes,
             target=target, guard_rail=options.guard_rail, name=options.name, keep_models=options.save,
@@ -57,7 +57,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _place(settings: Settings, save: bool) -> Iterator[Settings]:
+def place_for(settings: Settings, save: bool) -> Iterator[Settings]:
     """The installation itself, or one that lasts as long as this command."""
     if save:
         yield settings
@@ -71,7 +71,7 @@ def _place(settings: Settings, save: bool) -> Iterator[Settings]:
         )
 
 
-def _artifact(model: str, storage: Storage, place: Settings, settings: Settings, host: HostLock) -> Artifact:
+def artifact_of(model: str, storage: Storage, place: Settings, settings: Settings, host: HostLock) -> Artifact:
     if Path(model).expanduser().exists():
         return take_in_path(Path(model), "", storage, place, host)
     try:

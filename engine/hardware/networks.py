@@ -22,6 +22,7 @@ from engine.hardware.operators import (
     linear,
     pointwise,
 )  # fmt: skip
+from engine.hardware.published_cnns import PUBLISHED_CNNS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,5 +259,8 @@ def _pool(name: str, planes: int, side: int, out: int) -> Operator:
     )  # fmt: skip
 
 
-CNNS: dict[str, Callable[[int, int], Operators]] = {name: resnet(*shape) for name, shape in RESNETS.items()}
+CNNS: dict[str, Callable[[int, int], Operators]] = {
+    **{name: resnet(*shape) for name, shape in RESNETS.items()},
+    **PUBLISHED_CNNS,
+}
 """Name to a function (batch, image size) -> operators."""

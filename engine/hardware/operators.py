@@ -61,6 +61,7 @@ class Operator:
                      KV cache among them
     output_elements  activations it writes
     gemm             the product it is; of an attention Q Kᵀ (see `gemms`); None for others
+    function         name of what computes it (`relu`, `native_batch_norm`), where a trace knows it
     """
 
     name: str
@@ -71,6 +72,7 @@ class Operator:
     input_elements: int = 0
     output_elements: int = 0
     gemm: Gemm | None = None
+    function: str = ""
 
     @property
     def gemms(self) -> tuple[Gemm, ...]:

@@ -175,7 +175,7 @@ class _Recorder:
             self.operators.append(
                 Operator(
                     name=name, kind=kind, flops=0 if kind in _MOVES else max(written, read), weight_elements=parameters,
-                    input_elements=read, output_elements=written,
+                    input_elements=read, output_elements=written, function=op,
                 )
             )  # fmt: skip
 

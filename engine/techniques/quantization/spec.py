@@ -41,8 +41,21 @@ class QuantizationConfig(Config):
 
 
 def obstacles(config: QuantizationConfig, situation: Situation) -> list[Obstacle]:
+    if TechniqueId("fpga") in situation.chosen:
+        return _array_obstacles(config)
     found = unsupported_reason(situation, str(config.format), str(config.mode))
     return [found] if found else []
+
+
+def _array_obstacles(config: QuantizationConfig) -> list[Obstacle]:
+    """An array of integer cores has formats of its own, whatever the runtimes have."""
+    if config.format is Format.BF16:
+        return [Obstacle("An FPGA's array multiplies integers, not bf16.", "Choose format=int8 or format=int4.")]
+    if config.mode in (Mode.DYNAMIC, Mode.WEIGHT_ONLY):
+        return [Obstacle(f"An FPGA's array has calibrated integers on both sides, no {config.mode} ones.", "Leave the mode to auto.")]
+    if config.group_size:
+        return [Obstacle("An FPGA's array has one scale for each channel, no groups.", "Leave out group_size.")]
+    return []
 
 
 SPEC = TechniqueSpec(

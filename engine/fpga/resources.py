@@ -1,0 +1,181 @@
+"""What a design takes of a board's fabric, and whether it fits.
+
+DSP and RAM blocks are counted from the structure of rtl/: one multiplier for each
+processing element and one for each requantizer lane; per core two operands in two banks
+of `bank` words, and 512 channel parameters of 54 bits a lane. LUTs and flip-flops follow
+a + b · N + c · N² (data/fabric.toml), scaled to what synthesis gave for the cores that it
+was run on (engine.fpga.synthesis); where a family was not synthesised the nearest one
+stands in, and the result says so. The clock is what place and route reached on an ECP5
+and the catalogue's assumption elsewhere.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from engine.fpga.array import ArrayDesign
+from engine.fpga.synthesis import Family, Synthesis, all_known
+from engine.hardware.fpgas import URAM_KBIT, Fpga
+
+PARAMETER_BITS = 54
+"""Bias 32, multiplier 16, shift 6."""
+LUT_SHARE, FF_SHARE, DSP_SHARE, RAM_SHARE = 0.75, 0.75, 0.95, 0.9
+"""Of a board that a design may take: beyond, routing fails or the clock falls. The rest is the memory controller's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fabric:
+    """LUTs and flip-flops of one core: a + b · N + c · N², by operand width."""
+
+    lut: tuple[float, float, float]
+    ff: tuple[float, float, float]
+    lut_multiplier: float
+    """LUTs of one product of 4 × 4 bits that does without a DSP."""
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """Counts, and the limits of the board they are held against."""
+
+    lut: int
+    ff: int
+    dsp: int
+    ram_kbit: int
+    """Banks, channel parameters and the buffer."""
+    limits: dict[str, float]
+    source: str
+
+    def shares(self) -> dict[str, float]:
+        """Name to share of the board."""
+        taken = {"lut": self.lut, "ff": self.ff, "dsp": self.dsp, "ram_kbit": self.ram_kbit}
+        return {name: value / self.limits[name] for name, value in taken.items() if self.limits[name]}
+
+    @property
+    def fits(self) -> bool:
+        allowed = {"lut": LUT_SHARE, "ff": FF_SHARE, "dsp": DSP_SHARE, "ram_kbit": RAM_SHARE}
+        return all(share <= allowed[name] for name, share in self.shares().items())
+
+    def lacking(self) -> str:
+        """What does not fit, in words; empty where all does."""
+        allowed = {"lut": LUT_SHARE, "ff": FF_SHARE, "dsp": DSP_SHARE, "ram_kbit": RAM_SHARE}
+        over = [f"{_WORDS[n]} {s:.0%}" for n, s in self.shares().items() if s > allowed[n]]
+        return ", ".join(over)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """What an array of some size is clocked with on a board, in Hz."""
+
+    hertz: float
+    low: float
+    high: float
+    status: str
+    """`assumed`, or by what it was found."""
+
+
+def clock_of(board: Fpga, size: int) -> Clock:
+    """Place and route's median over seeds for the next larger array it was run on (the largest, where none is larger)."""
+    routed = _routed() if board.family == "ecp5" else ()
+    if not routed:
+        figure = board.clock_mhz
+        return Clock(hertz=figure.value * 1e6, low=figure.low * 1e6, high=figure.high * 1e6, status=str(figure.status))
+    chosen = next((s for s in routed if s.core.size >= size), routed[-1])
+    reached = sorted(route.fmax_mhz * 1e6 for route in chosen.routes)
+    note = "" if chosen.core.size >= size else f", which is smaller than {size}"
+    return Clock(
+        hertz=reached[len(reached) // 2], low=reached[0], high=reached[-1],
+        status=f"place and route of N = {chosen.core.size}, {len(reached)} seeds{note}",
+    )  # fmt: skip
+
+
+@cache
+def _routed() -> tuple[Synthesis, ...]:
+    """Committed cores that were placed and routed, smallest first."""
+    return tuple(s for s in all_known() if s.routes and s.core.width == 8)
+
+
+_WORDS = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSPs", "ram_kbit": "RAM"}
+
+
+def resources_of(design: ArrayDesign, board: Fpga) -> Resources:
+    """What `design` takes of `board`. Products of 4 bits are made of LUTs."""
+    fabric = fabric_of(board.family)
+    n, cores, width = design.size, design.cores, design.precision.width
+    narrow = width <= 4
+    scale = width / 8
+    lut = _line(fabric.lut, n, scale) + (fabric.lut_multiplier * n * n if narrow else 0)
+    multipliers = n + (0 if narrow else n * n)
+    return Resources(
+        lut=ceil(cores * lut), ff=ceil(cores * _line(fabric.ff, n, scale)),
+        dsp=ceil(cores * multipliers / board.mac_per_dsp.value),
+        ram_kbit=ceil(cores * banks_kbit(design, board) + design.buffer_bytes * 8 / 1024),
+        limits={
+            "lut": board.lut.value, "ff": board.ff.value, "dsp": board.dsp.value,
+            "ram_kbit": board.bram.value * board.bram_kbit.value + board.uram.value * URAM_KBIT,
+        },
+        source=fabric.source,
+    )  # fmt: skip
+
+
+def banks_kbit(design: ArrayDesign, board: Fpga) -> float:
+    """One core's banks and channel parameters in whole RAM blocks, as kbit."""
+    core, block = design.core, board.bram_kbit.value
+    words = 2 * core.bank
+    bits_wide = max(block * 1024 // words, 1)
+    operands = 2 * ceil(core.size * core.width / bits_wide)
+    parameters = core.size * ceil(core.blocks * PARAMETER_BITS / (block * 1024))
+    return (operands + parameters) * block
+
+
+@cache
+def fabric_of(family: str) -> Fabric:
+    """Of the family, or of the nearest that was synthesised."""
+    tables = _tables()
+    nearest = family if family in tables else "ultrascale+"
+    table = tables[nearest]
+    synthesised = [s for s in all_known() if _FAMILIES[nearest] in s.resources and _is_like(s)]
+    note = "" if family in tables else f" (stands in for {family})"
+    if not synthesised:
+        return Fabric(
+            lut=tuple(table["lut"]), ff=tuple(table["ff"]), lut_multiplier=table["lut_multiplier"],
+            source="counted from the RTL's registers and adders, not synthesised" + note,
+        )  # fmt: skip
+    found = [(s.core.size, s.resources[_FAMILIES[nearest]]) for s in synthesised]
+    lut = _scaled(table["lut"], [(size, taken.luts) for size, taken in found])
+    ff = _scaled(table["ff"], [(size, taken.flip_flops) for size, taken in found])
+    sizes = ", ".join(str(size) for size, _ in found)
+    return Fabric(
+        lut=lut, ff=ff, lut_multiplier=table["lut_multiplier"], source=f"scaled to yosys' synthesis of N = {sizes}" + note
+    )
+
+
+_FAMILIES = {"ecp5": Family.ECP5, "7-series": Family.SERIES_7, "ultrascale+": Family.ULTRASCALE_PLUS}
+
+
+def _is_like(synthesis: Synthesis) -> bool:
+    """Of the width that the lines are for, its products in DSPs."""
+    return synthesis.core.width == 8 and not synthesis.multipliers_in_luts
+
+
+def _scaled(line: list[float], found: list[tuple[int, int]]) -> tuple[float, float, float]:
+    """The line, so that on average over the cores it gives what was found."""
+    a, b, c = line
+    ratio = sum(value / _line((a, b, c), size, 1.0) for size, value in found) / len(found)
+    return a * ratio, b * ratio, c * ratio
+
+
+@cache
+def _tables() -> dict[str, Any]:
+    return tomllib.loads((Path(__file__).parent / "data" / "fabric.toml").read_text())
+
+
+def _line(coefficients: tuple[float, float, float], n: int, scale: float) -> float:
+    """Registers and adders of the operands shrink with their width, those of the sums do not: half each."""
+    a, b, c = coefficients
+    return a + b * n + c * n * n * (0.5 + 0.5 * scale)
