@@ -75,7 +75,18 @@ def measure(family: Family, threads: int) -> dict[str, Any]:
     out = RESULTS / f"figures_{family.name}.json"
     with tempfile.TemporaryDirectory() as scratch:
         model, data = model_of(family.name, Path(scratch))
-        command = [sys.executable, "-m", "engine", "run", str(model), "--save", "--name", family.name, "--workload", f"{family.workload},threads={threads}"]
+        command = [
+            sys.executable,
+            "-m",
+            "engine",
+            "run",
+            str(model),
+            "--save",
+            "--name",
+            family.name,
+            "--workload",
+            f"{family.workload},threads={threads}",
+        ]
         for recipe in family.recipes:
             command += ["--recipe", recipe]
         for option, path in data.items():

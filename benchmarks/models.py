@@ -33,7 +33,12 @@ class TrainedClassifier:
 
 
 def resnet18_digits(
-    directory: Path, *, channels: Sequence[int] = (64, 128, 256, 512), blocks: int = 2, image_size: int = 64, epochs: int = 3
+    directory: Path,
+    *,
+    channels: Sequence[int] = (64, 128, 256, 512),
+    blocks: int = 2,
+    image_size: int = 64,
+    epochs: int = 3,
 ) -> TrainedClassifier:
     """ResNet-18 (by default) trained on 700 of scikit-learn's 1,797 handwritten digits.
 

@@ -29,21 +29,14 @@ from engine.domain.experiment import Round
 from engine.domain.workload import Workload
 from engine.host import environment, this_host
 from engine.measure.bootstrap import paired_log_ratio
-from engine.requests import (
-    InspectRequest,
-    InspectResult,
-    OpenRequest,
-    RoundResult,
-    TransformRequest,
-    TransformResult,
-)
+from engine.requests import InspectRequest, InspectResult, OpenRequest, RoundResult, TransformRequest, TransformResult
 from engine.sandbox import Child, Limits, start_child
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = 0.02
 RECIPES = {"eager": "", "openvino": "@openvino"}
 
-BARE = '''
+BARE = """
 import json, sys, time
 import numpy as np
 runtime, model, inputs, threads = sys.argv[1], sys.argv[2], dict(np.load(sys.argv[3])), int(sys.argv[4])
@@ -69,7 +62,7 @@ for line in sys.stdin:
         call()
         times.append((time.perf_counter() - began) * 1e3)
     print(json.dumps(times), flush=True)
-'''
+"""
 
 
 class Bare:

@@ -97,7 +97,9 @@ def _fitted(mine: Sequence[Row], base: Efficiency, names: tuple[str, ...]) -> Ef
 
     start = [math.log(getattr(base, name)) for name in names]
     upper = [math.log(1e-3 if name == "kernel_seconds" else 1.0) for name in names]
-    solved = least_squares(lambda logs: log_errors(mine, at(logs)), np.minimum(start, upper), bounds=([-20] * len(names), upper))
+    solved = least_squares(
+        lambda logs: log_errors(mine, at(logs)), np.minimum(start, upper), bounds=([-20] * len(names), upper)
+    )
     return at(list(solved.x))
 
 
@@ -127,8 +129,10 @@ def main() -> None:
     shown = [r for r in everything if r.use == "fit" or not options.only_fit_rows]
     table = [_line(r, found[r.generation]) for r in shown]
     for line in table:
-        print(f"{line['use']:9} {line['device']:12} {line['network']:11} {line['precision']:17} b{line['batch']:<4}s{line['sequence']:<5}"
-              f"{line['published']:10.3f} {line['projected']:10.3f} {line['metric']:14} {line['error']:+7.1%}")
+        print(
+            f"{line['use']:9} {line['device']:12} {line['network']:11} {line['precision']:17} b{line['batch']:<4}s{line['sequence']:<5}"
+            f"{line['published']:10.3f} {line['projected']:10.3f} {line['metric']:14} {line['error']:+7.1%}"
+        )
     for each in found.values():
         print(each)
     if options.only_fit_rows:
@@ -157,7 +161,11 @@ def summary(table: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for generation in FITTED:
         mine = [line for line in held_out if gpu_of(line["device"]).generation == generation]
         by_generation[generation] = _statistics(mine)
-    return {"held_out": _statistics(held_out), "held_out_by_generation": by_generation, "fit": _statistics([x for x in table if x["use"] == "fit"])}
+    return {
+        "held_out": _statistics(held_out),
+        "held_out_by_generation": by_generation,
+        "fit": _statistics([x for x in table if x["use"] == "fit"]),
+    }
 
 
 def _statistics(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:

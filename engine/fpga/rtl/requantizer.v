@@ -1,7 +1,7 @@
 // One lane: a sum becomes an output element,
 //   clamp(((sum + bias) * multiplier + 2^(shift-1)) >> shift, plus zero point)
 // with the shift written as shift - 1, rounding half up, the clamp to WIDTH bits and, with relu, not below the zero
-// point. Twelve cycles; bias, multiplier and shift are taken in the second. A lane gets at most one sum every second cycle, so that one 18 x 18 multiplier does
+// point. Fourteen cycles; bias, multiplier and shift are taken in the second. A lane gets at most one sum every second cycle, so that one 18 x 18 multiplier does
 // the lower and then the upper half of the 32 x 16 bit product.
 module requantizer #(
     parameter WIDTH       = 8,
@@ -32,13 +32,14 @@ module requantizer #(
     reg        [SHIFT-1:0]       shift_1;
     reg                          valid_1;
     // 2: lower half, then upper half
-    reg signed [HALF:0]          half;
-    reg signed [MULTIPLIER:0]    factor_2;
+    reg signed [HALF:0]          half, half_at_multiplier;
+    reg signed [MULTIPLIER:0]    factor_2, factor_at_multiplier;
     reg        [SHIFT-1:0]       shift_2;
-    reg                          valid_2;
+    reg                          valid_2, valid_at_multiplier;
     // 3: times the multiplier
-    reg signed [HALF+MULTIPLIER+1:0] product;
-    reg                          valid_3;
+    reg signed [HALF+MULTIPLIER+1:0] multiplied, product;
+    reg                          valid_multiplied, valid_3;
+    reg        [SHIFT-1:0]       shift_3;
     // 4: the lower half's product waits
     reg        [HALF+MULTIPLIER-1:0] lower;
     reg        [SHIFT-1:0]       shift_4;
@@ -78,12 +79,20 @@ module requantizer #(
         factor_2 <= $signed({1'b0, factor});
         shift_2  <= shift_1;
 
-        valid_3 <= valid_2;
-        product <= half * factor_2;
+        // registers on both sides of the multiplier, which lies far from the rest
+        half_at_multiplier   <= half;
+        factor_at_multiplier <= factor_2;
+        valid_at_multiplier  <= valid_2;
+        if (valid_at_multiplier) shift_3 <= shift_2;
+
+        multiplied       <= half_at_multiplier * factor_at_multiplier;
+        valid_multiplied <= valid_at_multiplier;
+        product          <= multiplied;
+        valid_3          <= valid_multiplied;
 
         if (valid_3) begin
             lower   <= product[HALF+MULTIPLIER-1:0];
-            shift_4 <= shift_2;
+            shift_4 <= shift_3;
         end
 
         whole   <= {high_sum, lower[HALF-1:0]};

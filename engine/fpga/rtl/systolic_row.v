@@ -21,17 +21,21 @@ module systolic_row #(
 );
     /* verilator no_inline_module */
     reg [N*WIDTH-1:0] activations;
-    reg [N-1:0]       first, product_is_first;
-    reg [N-1:0]       last, product_is_last, sum_is_done;
+    reg [N-1:0]       first, operand_is_first, multiplied_is_first, product_is_first;
+    reg [N-1:0]       last, operand_is_last, multiplied_is_last, product_is_last, sum_is_done;
 
     always @(posedge clock) begin
-        activations      <= {activations[(N-1)*WIDTH-1:0], activation_in};
-        weights_out      <= weights_in;
-        first            <= {first[N-2:0], first_in};
-        last             <= {last[N-2:0], last_in};
-        product_is_first <= first;
-        product_is_last  <= last;
-        sum_is_done      <= product_is_last;
+        activations         <= {activations[(N-1)*WIDTH-1:0], activation_in};
+        weights_out         <= weights_in;
+        first               <= {first[N-2:0], first_in};
+        operand_is_first    <= first;
+        multiplied_is_first <= operand_is_first;
+        product_is_first    <= multiplied_is_first;
+        last                <= {last[N-2:0], last_in};
+        operand_is_last     <= last;
+        multiplied_is_last  <= operand_is_last;
+        product_is_last     <= multiplied_is_last;
+        sum_is_done         <= product_is_last;
     end
 
     genvar j;
@@ -42,8 +46,8 @@ module systolic_row #(
                 .ACCUMULATOR(ACCUMULATOR)
             ) element (
                 .clock           (clock),
-                .activation      (activations[j*WIDTH+:WIDTH]),
-                .weight          (weights_out[j*WIDTH+:WIDTH]),
+                .activation_in   (activations[j*WIDTH+:WIDTH]),
+                .weight_in       (weights_out[j*WIDTH+:WIDTH]),
                 .product_is_first(product_is_first[j]),
                 .sum_is_done     (sum_is_done[j]),
                 .drain_in        (drain_in[j*ACCUMULATOR+:ACCUMULATOR]),
