@@ -29,6 +29,7 @@ $(VENV)/.run-ready: requirements.txt requirements-models.txt constraints.txt | $
 $(VENV)/.test-ready: requirements-test.txt $(VENV)/.run-ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	sh tests/e2e/install-browser.sh
+	sh tests/install-postgres.sh
 	@touch $@
 
 constraints: $(VENV)/.test-ready

@@ -14,15 +14,19 @@ from uuid import uuid4
 from engine.domain.artifact import Artifact
 from engine.domain.errors import InvalidInput, Problem
 from engine.domain.experiment import Experiment, Run, RunStatus
+from engine.domain.host import HostFacts
 from engine.domain.plan import Plan
 from engine.domain.recipe import Recipe
 from engine.domain.workload import DatasetRef, Target, Workload
+from engine.fleet import choose_host, living_hosts
 from engine.grammar import make_recipe, parse_recipe
 from engine.host import this_host
 from engine.plan import make_plan
 from engine.queue import Queue
 from storage import Storage
 
+HOST = "host"
+"""Key of `Experiment.extra`: the host that has what the experiment needs."""
 REPEATABLE = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.INTERRUPTED)
 
 
@@ -47,6 +51,8 @@ def launch(
     refused, with the reasons. `queue` None: stored only, because the caller runs it.
     """
     check_guard_rail(guard_rail)
+    wanted = distinct([Recipe(), *recipes])
+    chosen = choose_host(wanted, artifact, living_hosts(storage) if queue else [this_host()])
     experiment = Experiment(
         id=uuid4().hex,
         name=name or f"{artifact.name} {datetime.now(UTC):%Y-%m-%d %H:%M}",
@@ -58,12 +64,12 @@ def launch(
         dataset=dataset,
         calibration=calibration,
         keep_models=keep_models,
-        extra=extra or {},
+        extra={**(extra or {}), **({HOST: chosen.queue_host} if chosen.queue_host else {})},
     )
-    runs = [_run_of(recipe, experiment, artifact) for recipe in distinct([Recipe(), *recipes])]
+    runs = [_run_of(recipe, experiment, artifact, chosen.host) for recipe in wanted]
     storage.experiments.create(experiment, runs)
     if queue:
-        queue.enqueue_experiment(experiment.id)
+        queue.enqueue_experiment(experiment.id, chosen.queue_host)
     return experiment
 
 
@@ -78,10 +84,13 @@ def add_recipes(storage: Storage, queue: Queue, experiment_id: str, recipes: Ite
     experiment = storage.experiments.get(experiment_id)
     artifact = storage.artifacts.get(experiment.artifact_id)
     present = {run.recipe for run in storage.runs.of_experiment(experiment.id)}
-    runs = [_run_of(recipe, experiment, artifact) for recipe in distinct(recipes) if str(recipe) not in present]
+    new = [recipe for recipe in distinct(recipes) if str(recipe) not in present]
+    host = str(experiment.extra.get(HOST, ""))
+    facts = next((h for h in living_hosts(storage) if h.name == host), this_host())
+    runs = [_run_of(recipe, experiment, artifact, facts) for recipe in new]
     if runs:
         storage.experiments.add_runs(experiment.id, runs)
-        queue.enqueue_experiment(experiment.id)
+        queue.enqueue_experiment(experiment.id, host)
     return runs
 
 
@@ -100,7 +109,8 @@ def repeat(storage: Storage, queue: Queue, run_id: str) -> None:
     for each in {run.id: run, baseline.id: baseline}.values():
         if each.status in REPEATABLE:
             storage.runs.requeue(each.id)
-    queue.enqueue_experiment(run.experiment_id)
+    extra = storage.experiments.get(run.experiment_id).extra
+    queue.enqueue_experiment(run.experiment_id, str(extra.get(HOST, "")))
 
 
 def distinct(recipes: Iterable[Recipe]) -> list[Recipe]:
@@ -119,8 +129,8 @@ def refusals_of(plan: Plan) -> tuple[Problem, ...]:
     return tuple(Problem("Refused", obstacle.reason, obstacle.mend) for obstacle in plan.refusals)
 
 
-def _run_of(recipe: Recipe, experiment: Experiment, artifact: Artifact) -> Run:
-    plan = make_plan(recipe, artifact.card, this_host())
+def _run_of(recipe: Recipe, experiment: Experiment, artifact: Artifact, host: HostFacts) -> Run:
+    plan = make_plan(recipe, artifact.card, host)
     return Run(
         id=uuid4().hex,
         experiment_id=experiment.id,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from engine.host import this_host
 from engine.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ APPLICATION_VERSION = "1"
 """Fixed: what a workflow does is read from our own rows, so any version may resume any."""
 
 
+def queue_of(queue: str, host: str) -> str:
+    """A queue's name; with a host, the one that only this host serves."""
+    return f"{queue}@{host}" if host else queue
+
+
 class Queue:
     """Hands experiments and intakes to the worker. Safe to share between threads."""
 
@@ -33,16 +39,17 @@ class Queue:
         self._client: DBOSClient | None = None
         self._opening = threading.Lock()
 
-    def enqueue_experiment(self, experiment_id: str) -> str:
+    def enqueue_experiment(self, experiment_id: str, host: str = "") -> str:
         """Ask for `run_experiment(experiment_id)`; the id of the workflow that will do it.
 
-        One that already waits or runs is kept. Commit the experiment first.
+        One that already waits or runs is kept. Commit the experiment first. host: who has
+        what it needs; empty: whoever comes first.
         """
-        return self._enqueue(EXPERIMENTS, RUN_EXPERIMENT, experiment_id)
+        return self._enqueue(queue_of(EXPERIMENTS, host), RUN_EXPERIMENT, experiment_id)
 
     def enqueue_intake(self, intake_id: str) -> str:
-        """Ask for the intake of an `IntakeJob` that was committed before."""
-        return self._enqueue(INTAKES, RUN_INTAKE, intake_id)
+        """Ask for the intake of an `IntakeJob` that was committed before; its file is on this host."""
+        return self._enqueue(queue_of(INTAKES, this_host().name), RUN_INTAKE, intake_id)
 
     def active(self) -> frozenset[str]:
         """Ids of all experiments and intakes for which a workflow waits or runs."""

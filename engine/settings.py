@@ -43,7 +43,7 @@ class Settings:
         roots = environ.get("SPEEDRAIL_MODEL_ROOTS") or str(home / "models")
         return cls(
             home=home,
-            database_url=environ.get("SPEEDRAIL_DATABASE_URL") or f"sqlite:///{home / 'speedrail.db'}",
+            database_url=_with_driver(environ.get("SPEEDRAIL_DATABASE_URL") or f"sqlite:///{home / 'speedrail.db'}"),
             artifacts_url=environ.get("SPEEDRAIL_ARTIFACTS_URL") or f"file://{home / 'store'}",
             bind=environ.get("SPEEDRAIL_BIND") or "127.0.0.1",
             port=int(environ.get("SPEEDRAIL_PORT") or 8501),
@@ -79,3 +79,9 @@ class Settings:
         if self.database_url.startswith("sqlite"):
             return f"sqlite:///{self.home / 'queue.db'}"
         return self.database_url
+
+
+def _with_driver(url: str) -> str:
+    """`postgresql://` as everybody writes it; the driver that comes with us is psycopg."""
+    scheme, colon, rest = url.partition("://")
+    return f"postgresql+psycopg{colon}{rest}" if scheme in ("postgresql", "postgres") else url

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.domain.errors import SpeedrailError
@@ -23,17 +23,27 @@ from engine.execution import execute
 from engine.execution.leash import Stopping
 from engine.execution.lock import FileLock, is_locked
 from engine.execution.scratch import sweep
+from engine.fleet import ALIVE_FOR
 from engine.host import this_host
-from engine.queue import APPLICATION, APPLICATION_VERSION, EXPERIMENTS, INTAKES, RUN_EXPERIMENT, RUN_INTAKE, Queue
+from engine.launch import HOST
+from engine.queue import (
+    APPLICATION,
+    APPLICATION_VERSION,
+    EXPERIMENTS,
+    INTAKES,
+    RUN_EXPERIMENT,
+    RUN_INTAKE,
+    Queue,
+    queue_of,
+)
 from engine.settings import Settings
 from storage import Storage, open_storage
 
 TICK_SECONDS = 1.0
 BEAT_SECONDS = 3.0
+QUEUE_SECONDS = 1.0
 QUIET_SECONDS = 60.0
 """What we do not use of DBOS looks at its tables this seldom, for the sake of what is timed beside it."""
-STALE_AFTER = timedelta(seconds=60)
-"""A host that was silent so long is taken for dead and its work is delivered anew."""
 LOG_BYTES = 10 * 2**20
 
 log = logging.getLogger("speedrail.worker")
@@ -125,9 +135,12 @@ class _Worker:
         )
         self._register(RUN_EXPERIMENT, execute.run_experiment)
         self._register(RUN_INTAKE, execute.run_intake)
+        # of work that only one host can do, this one takes its own
+        queues = [name for queue in (EXPERIMENTS, INTAKES) for name in (queue, queue_of(queue, this_host().name))]
+        DBOS.listen_queues(queues)
         DBOS.launch()
-        for queue in (EXPERIMENTS, INTAKES):
-            DBOS.register_queue(queue, worker_concurrency=1, polling_interval_sec=1.0, on_conflict="always_update")
+        for queue in queues:
+            DBOS.register_queue(queue, worker_concurrency=1, polling_interval_sec=QUEUE_SECONDS, on_conflict="always_update")
         self.tick()
 
     def tick(self) -> None:
@@ -175,9 +188,10 @@ class _Worker:
         for experiment_id in unfinished:
             if experiment_id not in active and not is_locked(execute.experiment_lock(self._settings, experiment_id)):
                 log.info("enqueues experiment %s, which nobody had", experiment_id)
-                self._queue.enqueue_experiment(experiment_id)
+                host = str(self._storage.experiments.get(experiment_id).extra.get(HOST, ""))
+                self._queue.enqueue_experiment(experiment_id, host)
         for intake_id in intakes:
-            if intake_id not in active:
+            if intake_id not in active and Path(self._storage.intakes.get(intake_id).path).exists():
                 log.info("enqueues intake %s, which nobody had", intake_id)
                 self._queue.enqueue_intake(intake_id)
 
@@ -186,7 +200,7 @@ class _Worker:
 
         now = datetime.now(UTC)
         for host in self._storage.hosts.list():
-            if now - host.at > STALE_AFTER:
+            if now - host.at > ALIVE_FOR:
                 log.warning("%s is silent; what it had begun is delivered anew", host.worker_id)
                 for workflow in DBOS.list_workflows(executor_id=host.worker_id, status="PENDING"):
                     DBOS.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name)

@@ -8,6 +8,7 @@ is imported only when it is called, and none of them loads torch.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -63,8 +64,14 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="as JSON")
     _add_fpga(commands.add_parser("fpga", help="the FPGA core"))
     commands.add_parser("serve", help="the dashboard (SPEEDRAIL_BIND, SPEEDRAIL_PORT)")
-    commands.add_parser("worker", help="serve the queue of the dashboard until stopped")
+    _add_worker(commands.add_parser("worker", help="serve the queue until stopped; with a URL, the team's queue"))
     return root
+
+
+def _add_worker(worker: argparse.ArgumentParser) -> None:
+    worker.add_argument("--database-url", metavar="URL", help="the team's database, postgresql://… (SPEEDRAIL_DATABASE_URL)")
+    worker.add_argument("--artifacts-url", metavar="URL", help="the team's file store (SPEEDRAIL_ARTIFACTS_URL)")
+    worker.add_argument("--home", metavar="DIR", help="this worker's own folder (SPEEDRAIL_HOME)")
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
@@ -160,7 +167,13 @@ def _call(options: argparse.Namespace) -> int:
         case _:
             from engine import worker
 
-            return worker.serve(settings)
+            return worker.serve(_given(options))
+
+
+def _given(options: argparse.Namespace) -> Settings:
+    """The environment's settings, with what the worker's command line says instead."""
+    names = {"SPEEDRAIL_DATABASE_URL": options.database_url, "SPEEDRAIL_ARTIFACTS_URL": options.artifacts_url, "SPEEDRAIL_HOME": options.home}
+    return Settings.from_environment({**os.environ, **{name: value for name, value in names.items() if value}})
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,0 +1,57 @@
+"""The team's hosts: which of them are alive, and which has what an experiment needs. Torch-free.
+
+What is compared must be measured on one host in one block, so a whole experiment goes to
+one host: any that can run all of its recipes, or the one that can run most of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from engine.domain.artifact import Artifact
+from engine.domain.host import HostFacts
+from engine.domain.recipe import Recipe
+from engine.host import this_host
+from engine.plan import make_plan
+from storage import Storage
+
+ALIVE_FOR = timedelta(seconds=60)
+"""A host that was silent so long is taken for dead."""
+WEIGHT_COPIES = 3
+"""A run needs memory for about so many copies of the model: loaded, rewritten, and the baseline beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Where an experiment is planned for. `queue_host` is empty when any living host will do."""
+
+    host: HostFacts
+    queue_host: str = ""
+
+
+def living_hosts(storage: Storage) -> tuple[HostFacts, ...]:
+    """Hosts with a worker that is alive, this one always among them and first."""
+    now = datetime.now(UTC)
+    beats = [beat.facts for beat in storage.hosts.list() if now - beat.at <= ALIVE_FOR]
+    others = {facts.name: facts for facts in beats if facts.name != this_host().name}
+    return (this_host(), *(others[name] for name in sorted(others)))
+
+
+def choose_host(recipes: Sequence[Recipe], artifact: Artifact, hosts: Sequence[HostFacts]) -> Choice:
+    """The host that can run most of the recipes; the first of equals.
+
+    When all can run equally many, the experiment waits in the queue that everybody serves.
+    """
+    able = {host.name: _runnable(recipes, artifact, host) for host in hosts}
+    best = max(hosts, key=lambda host: able[host.name])
+    anybody = len(set(able.values())) == 1
+    return Choice(best, "" if anybody else best.name)
+
+
+def _runnable(recipes: Sequence[Recipe], artifact: Artifact, host: HostFacts) -> int:
+    """How many recipes this host can run; none when the model does not fit its memory."""
+    if WEIGHT_COPIES * artifact.size_bytes > host.memory_bytes:
+        return 0
+    return sum(make_plan(recipe, artifact.card, host).runs for recipe in recipes)
