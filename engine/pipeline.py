@@ -22,12 +22,14 @@ from engine.data.datasets import parse_dataset
 from engine.data.items import Items
 from engine.data.parts import Parts, choose_parts
 from engine.domain.artifact import ModelCard, TaskId
-from engine.domain.deployment import Deployment, Variant
+from engine.domain.deployment import Deployment, Lowered, Variant
 from engine.domain.errors import StageError
 from engine.domain.experiment import Progress, StageFacts
 from engine.domain.metrics import Measurement, Provenance
 from engine.domain.plan import Plan, Stage
 from engine.domain.ports import Array, Batch, Computing, Context, Executor, Outputs, Runtime, Technique
+from engine.domain.workload import Workload
+from engine.executors.opening import open_lowered
 from engine.grammar import parse_recipe
 from engine.measure.clock import Call, take_turn, time_calls
 from engine.plan import make_plan
@@ -49,14 +51,16 @@ from engine.tasks.registry import task_of
 Report = Callable[[Progress], None]
 
 
-def transform(request: TransformRequest, report: Report) -> TransformResult:
+def transform(request: TransformRequest, report: Report, *, prove: bool = True) -> TransformResult:
     """Carry out a recipe: its techniques in the plan's order, then the runtime's lowering.
+
+    prove: a spread model is opened here and held against one process; False: the caller does so.
 
     Raises StageError (NothingChanged among them) with the stage in `where`.
     """
     plan = _plan(request, request.card)
     deployment = Deployment(request.card, Variant(request.artifact_dir), plan.runtime, request.workload)
-    calibration = _calibration(request)
+    calibration = _calibration(request, request.workload)
     facts: list[StageFacts] = []
     for position, stage in enumerate(plan.stages):
         context = _context(request, plan, position, stage.title, calibration, report)
@@ -64,13 +68,18 @@ def transform(request: TransformRequest, report: Report) -> TransformResult:
             applied = _technique(stage).apply(deployment, stage.config, context)
         facts.append(replace(applied.facts, seconds=elapsed()))
         deployment = applied.deployment
+    if deployment.workload != request.workload:  # a replica's share of the batch
+        calibration = _calibration(request, deployment.workload)
     where, lowering_by = _lowering(plan)
     context = _context(request, plan, len(plan.stages), where, calibration, report)
     with _working(where) as elapsed:
         lowered = lowering_by.lower(deployment, context)
     copy_companions(Path(deployment.variant.directory), Path(lowered.directory))
     lowering = replace(lowered.facts, seconds=elapsed())
-    return TransformResult((*facts, lowering), replace(lowered, facts=lowering))
+    lowered = replace(lowered, facts=lowering, layout=deployment.layout)
+    opened = plan.provenance is Provenance.MEASURED and lowered.layout.is_spread
+    proof = _proof(request, lowered, calibration, report) if prove and opened else ()
+    return TransformResult((*facts, lowering, *proof), lowered)
 
 
 class MeasureSession:
@@ -81,9 +90,7 @@ class MeasureSession:
         self._task = task_of(request.card)
         self._items = _parts(request.card, request.dataset_file, request.calibration_file).scored
         began = time.perf_counter()
-        self._executor = runtime_of(request.lowered.runtime).open(
-            request.lowered, request.card, request.workload, request.threads
-        )
+        self._executor = open_lowered(request)
         open_seconds = time.perf_counter() - began
         batch = self._task.timed_batch(request.card, Path(request.lowered.directory), request.workload, self._items)
         self._call = _call(self._executor, request, batch)
@@ -195,9 +202,21 @@ def _working(where: str) -> Iterator[Callable[[], float]]:
         raise
 
 
-def _calibration(request: TransformRequest) -> Sequence[Batch]:
+def _proof(
+    request: TransformRequest, lowered: Lowered, calibration: Sequence[Batch], report: Report
+) -> tuple[StageFacts, ...]:
+    """Of a spread model: that it answers as one process does."""
+    from engine.executors.spread.proof import batch_for, prove
+
+    report(Progress("Comparing with one process", 0.9))
+    opening = OpenRequest(lowered, request.artifact_dir, request.card, request.workload, "", request.threads)
+    with _working("spreading"):
+        return (prove(opening, batch_for(calibration, request.workload.batch_size)),)
+
+
+def _calibration(request: TransformRequest, workload: Workload) -> Sequence[Batch]:
     items = _parts(request.card, request.dataset_file, request.calibration_file).calibration
-    return task_of(request.card).batches(request.card, Path(request.artifact_dir), request.workload, items)
+    return task_of(request.card).batches(request.card, Path(request.artifact_dir), workload, items)
 
 
 def _parts(card: ModelCard, dataset_file: str, calibration_file: str) -> Parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphlib import TopologicalSorter
+from math import prod
 
 from engine.catalogue import spec_of
 from engine.domain.artifact import ArtifactFormat, ModelCard
@@ -31,6 +32,7 @@ def make_plan(recipe: Recipe, card: ModelCard, host: HostFacts) -> Plan:
     for choice in recipe.choices:
         refusals += chosen[choice.technique].obstacles(choice.config, situation)
     provenance = _weakest({stage.provenance for stage in stages})
+    refusals += _spread_obstacles(recipe, list(chosen.values()), host)
     return Plan(recipe, runtime, stages, tuple(dict.fromkeys(refusals)), provenance)
 
 
@@ -69,6 +71,29 @@ def _runtime_obstacles(situation: Situation) -> list[Obstacle]:
     torch_runtimes = (RuntimeId.EAGER, RuntimeId.INDUCTOR)
     if situation.card.format is ArtifactFormat.ONNX and situation.runtime in torch_runtimes:
         return [Obstacle(f"An ONNX graph does not run on {situation.runtime}.", "Choose @onnxruntime or @openvino.")]
+    return []
+
+
+def _spread_obstacles(recipe: Recipe, chosen: list[TechniqueSpec], host: HostFacts) -> list[Obstacle]:
+    """Workers of all techniques together, which none of them can see alone."""
+    configs = [choice.config for choice in recipe.choices]
+    workers = prod(int(getattr(config, "workers", 1)) for config in configs)
+    placed = [spec.title for spec in chosen if spec.phase is Phase.PLACE]
+    if workers > 1 and placed:
+        return [Obstacle(f"Several workers run on this host's cores only, not on {placed[0]}.", f"Leave out {placed[0]}, or the workers.")]
+    if max((int(getattr(config, "hosts", 1)) for config in configs), default=1) > 1:
+        return [
+            Obstacle(
+                "Workers on several hosts are not started from here.",
+                "Start the same program with torchrun on each host: docs/spreading.md has the two commands.",
+            )
+        ]
+    if workers > host.cores:
+        return [
+            Obstacle(
+                f"{workers} workers need a core each; {host.name} has {host.cores}.", f"Choose at most {host.cores} workers in all."
+            )
+        ]
     return []
 
 

@@ -14,6 +14,9 @@ from engine.domain.recipe import Recipe
 
 SMALL_MS = 2.0
 """Below this a call spends most of its time on dispatching operators, not on arithmetic."""
+COMMUNICATION_BOUND = 0.1
+IDLE = 0.25
+"""Shares of a call from which on they are worth a sentence."""
 _INTEGERS = (NumberFormat.INT8, NumberFormat.INT4)
 
 
@@ -34,6 +37,7 @@ def why_no_gain(
         return ()
     reasons = [remark for stage in facts for remark in stage.remarks]
     reasons += _arithmetic(recipe, host)
+    reasons += _spread(facts, host)
     if baseline_ms < SMALL_MS:
         reasons.append(
             f"A call of the baseline takes only {baseline_ms:.2g} ms, most of it fixed cost of each operator; "
@@ -62,6 +66,23 @@ def _arithmetic(recipe: Recipe, host: HostFacts) -> list[str]:
         found.append("This CPU has no integer dot product (VNNI or AMX), which is what makes int8 arithmetic fast.")
     if NumberFormat.BF16 in formats and not host.has_bf16:
         found.append("This CPU has no bf16 arithmetic (AVX-512 BF16 or AMX): every number is widened to fp32 and back.")
+    return found
+
+
+def _spread(facts: Sequence[StageFacts], host: HostFacts) -> list[str]:
+    """Of several workers on one host: what they share, and how long they wait."""
+    known = {name: value for stage in facts for name, value in stage.facts.items()}
+    workers, communication, bubble = (known.get(name, 0) for name in ("workers", "communication_share", "bubble_share"))
+    if not isinstance(workers, int) or workers < 2:
+        return []
+    found = [
+        f"Its {workers} workers share the {host.cores} cores of this host, which the baseline has to itself: "
+        "they bring no arithmetic of their own."
+    ]
+    if float(communication) >= COMMUNICATION_BOUND:
+        found.append(f"Communication-bound: for {float(communication):.0%} of a call no worker computes, because data is under way.")
+    if float(bubble) >= IDLE:
+        found.append(f"The workers wait for each other: {float(bubble):.0%} of their time they do not compute.")
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Self
 
 from engine.domain.artifact import ModelCard
 from engine.domain.experiment import StageFacts
+from engine.domain.layout import Layout
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
 
@@ -80,7 +81,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Variant + formats + runtime, not yet running (MLPerf's SUT)."""
+    """Variant + formats + runtime + layout, not yet running (MLPerf's SUT)."""
 
     card: ModelCard
     variant: Variant
@@ -88,6 +89,7 @@ class Deployment:
     workload: Workload
     formats: Formats = Formats()
     placement: Placement = Placement()
+    layout: Layout = Layout()
 
     def with_(self, **changes: object) -> Self:
         return replace(self, **changes)  # type: ignore[arg-type]
@@ -115,3 +117,5 @@ class Lowered:
     size_bytes: int
     settings: dict[str, str]
     facts: StageFacts
+    layout: Layout = Layout()
+    """How it is opened: in one process, or spread over several."""

@@ -13,17 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engine.catalogue import spec_of
 from engine.domain.artifact import Artifact
 from engine.domain.codec import as_data, decode, encode, from_data
 from engine.domain.deployment import Lowered
 from engine.domain.errors import ChildError
 from engine.domain.experiment import Experiment, Progress, StageFacts
 from engine.domain.plan import Plan
+from engine.domain.technique import Phase
 from engine.execution.leash import Leash
 from engine.execution.scratch import scratch
 from engine.host import environment, this_host
 from engine.requests import TransformRequest, TransformResult
-from engine.sandbox import Limits
+from engine.sandbox import RANKS, Limits
 from engine.settings import Settings
 from storage import Storage
 
@@ -55,6 +57,8 @@ def transform_key(artifact: Artifact, plan: Plan, experiment: Experiment) -> str
         "data": [ref.id if ref else "" for ref in (experiment.dataset, experiment.calibration)],
         "versions": environment(0, "").versions,
         "cpu_flags": sorted(this_host().cpu_flags),
+        # what is proven of a spread model was watched on one host, with so many threads
+        "watched_on": [this_host().name, workload.threads] if _spreads(plan) else [],
         # an experiment that keeps no models deletes its own without asking who else has them
         "owner": "" if experiment.keep_models else experiment.id,
     }
@@ -107,14 +111,20 @@ def transform(
             dataset_file=str(dataset or ""),
         )
         readable = [artifact_dir, *filter(None, (dataset, calibration))]
-        result = _ask(request, readable, output, leash, log, report)
+        kind = "transform" + RANKS * _spreads(plan)
+        result = _ask(kind, request, readable, output, leash, log, report)
         _keep(result, output, key, storage)
     kept = find_transformed(key, storage)
     assert kept is not None
     return kept
 
 
+def _spreads(plan: Plan) -> bool:
+    return any(spec_of(stage.technique).phase is Phase.SPREAD for stage in plan.stages)
+
+
 def _ask(
+    kind: str,
     request: TransformRequest,
     readable: list[Path],
     output: Path,
@@ -123,7 +133,7 @@ def _ask(
     report: Callable[[Progress], None],
 ) -> TransformResult:
     child = leash.start(
-        "transform",
+        kind,
         readable=readable,
         writable=[output],
         limits=Limits.of_host(wall_seconds=TRANSFORM_SECONDS),

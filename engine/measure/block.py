@@ -25,7 +25,7 @@ from engine.domain.metrics import Measurement
 from engine.host import usable_cores
 from engine.measure.canary import MOST_DRIFT, Canary, drift
 from engine.requests import AnswersResult, OpenRequest, OpenResult, RoundResult
-from engine.sandbox import Child, Limits
+from engine.sandbox import RANKS, Child, Limits
 
 MEMORY_SHARE = 0.6
 """Of the free memory, for all children of a block together."""
@@ -180,7 +180,7 @@ class Block:
         scratch = Path(candidate.request.scratch_dir)
         try:
             child = self._start(
-                "measure",
+                "measure" + RANKS * candidate.request.lowered.layout.is_spread,
                 readable=[*candidate.readable, Path(self._baseline.request.scratch_dir)],
                 writable=[scratch],
                 limits=self._limits,

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchao.quantization.quant_primitives import _choose_qparams_and_quantize_affine_hqq
 from transformers.pytorch_utils import Conv1D
 
 from engine.domain.deployment import Formats, NumberFormat, QuantizationMode
@@ -97,6 +96,9 @@ def _int4(weight: Tensor, group_size: int) -> dict[str, Tensor]:
     fitting = [s for s in sizes if weight.shape[1] % s == 0]
     if not fitting or weight.shape[0] % 16:
         return {}
+    # a third of the time in which a child opens a model, and only this needs it
+    from torchao.quantization.quant_primitives import _choose_qparams_and_quantize_affine_hqq
+
     values, scale, zero, _ = _choose_qparams_and_quantize_affine_hqq(
         weight, nbits=4, group_size=fitting[0], axis=1, compute_dtype=torch.float32, device="cpu"
     )

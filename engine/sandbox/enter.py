@@ -43,6 +43,8 @@ class Profile:
     processes: int
     scratch: str
     """Writable too, and removed when the child has ended."""
+    loopback: bool = False
+    """TCP among its own processes, on a network that has nothing but loopback."""
 
 
 def enter(profile: Profile, channel: int) -> tuple[str, ...]:
@@ -61,9 +63,11 @@ def enter(profile: Profile, channel: int) -> tuple[str, ...]:
             holds.append("own /proc")
     if namespaces.NEW_PID in left:
         _split()
+    # where the network is the host's own, TCP stays shut and the workers cannot meet
+    alone = profile.loopback and namespaces.NEW_NET in left and namespaces.raise_loopback()
     _limit(profile, own_user=namespaces.NEW_USER in left)
     namespaces.drop_privileges()
-    if landlock.restrict(_allowed(profile, own_shm="own /dev/shm" in holds)):
+    if landlock.restrict(_allowed(profile, own_shm="own /dev/shm" in holds), tcp=alone):
         holds.append("landlock")
     return tuple(holds)
 

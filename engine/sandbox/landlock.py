@@ -54,11 +54,12 @@ def abi() -> int:
     return max(found, 0)
 
 
-def restrict(allowed: Iterable[tuple[Path, int]]) -> bool:
+def restrict(allowed: Iterable[tuple[Path, int]], *, tcp: bool = False) -> bool:
     """From here on this process reaches only `allowed`: (path, rights) pairs.
 
-    Rights hold for everything beneath a folder; missing paths are passed over. TCP and,
-    on newer kernels, signals and abstract sockets beyond the sandbox are closed too.
+    Rights hold for everything beneath a folder; missing paths are passed over. TCP, unless
+    `tcp` leaves it open, and, on newer kernels, signals and abstract sockets beyond the
+    sandbox are closed too.
     `no_new_privs` must be set. False, and nothing restricted, where the kernel has no
     Landlock. Raises OSError when it has and refuses.
     """
@@ -66,7 +67,7 @@ def restrict(allowed: Iterable[tuple[Path, int]]) -> bool:
     if version == 0:
         return False
     handled = _handled(version)
-    ruleset = _create(version, handled)
+    ruleset = _create(version, handled, tcp=tcp)
     try:
         for path, rights in allowed:
             _allow(ruleset, path, rights & handled)
@@ -84,9 +85,9 @@ def _handled(version: int) -> int:
     return rights
 
 
-def _create(version: int, handled: int) -> int:
+def _create(version: int, handled: int, *, tcp: bool) -> int:
     attr = _RulesetAttr(
-        handled, _TCP if version >= 4 else 0, _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS if version >= 6 else 0
+        handled, _TCP if version >= 4 and not tcp else 0, _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS if version >= 6 else 0
     )
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     found = _libc.syscall(_CREATE_RULESET, ctypes.byref(attr), ctypes.c_size_t(size), 0)

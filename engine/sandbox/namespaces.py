@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
+import struct
 from pathlib import Path
 
 NEW_USER, NEW_PID, NEW_NET, NEW_MOUNT, NEW_IPC = 0x10000000, 0x20000000, 0x40000000, 0x00020000, 0x08000000
@@ -13,6 +15,7 @@ NAMES = {NEW_USER: "user", NEW_NET: "network", NEW_IPC: "ipc", NEW_PID: "pid", N
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = 63
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 2, 4, 8, 16384, 1 << 18
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -40,6 +43,13 @@ def own_proc() -> bool:
 def own_shared_memory(size_bytes: int) -> bool:
     """A /dev/shm of its own, of at most `size_bytes`. False where the kernel refuses."""
     return _mount("tmpfs", "/dev/shm", "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, f"size={size_bytes},mode=1777")
+
+
+def raise_loopback() -> bool:
+    """Bring up `lo` of this network namespace, which has nothing else. False where the kernel refuses."""
+    name_and_flags = struct.pack("16sh14x", b"lo", _IFF_UP)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        return bool(_libc.ioctl(any_socket.fileno(), _SIOCSIFFLAGS, name_and_flags) == 0)
 
 
 def keep_mounts_private() -> bool:

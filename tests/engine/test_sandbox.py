@@ -72,6 +72,21 @@ def test_isolation_is_full_here(start: Callable[..., Hostile]) -> None:
     assert {"landlock", "user", "network", "ipc", "pid", "mount"} <= set(hostile.child.isolation)
 
 
+def test_ranks_talk_over_a_loopback_of_their_own_and_reach_nothing_else(start: Callable[..., Hostile]) -> None:
+    talk = """
+        import socket
+        server = socket.create_server(("127.0.0.1", 0))
+        said = bool(socket.create_connection(server.getsockname()))
+    """
+    ranks = start("told+ranks")
+    assert ranks.child.level == "full" and ranks.told(talk) is True
+    assert "PermissionError" in start().told(talk)
+    with socket.create_server(("127.0.0.1", 0)) as ours:
+        reach = f"import socket; said = bool(socket.create_connection({ours.getsockname()!r}, 2))"
+        assert "ConnectionRefusedError" in ranks.told(reach)
+    assert "OSError" in ranks.told("import socket; said = bool(socket.create_connection(('1.1.1.1', 80), 2))")
+
+
 def test_levels() -> None:
     assert level_of(("landlock", "user", "network", "ipc", "pid", "mount")) == "full"
     assert level_of(("landlock", "network")) == "partial"

@@ -6,18 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.domain.experiment import Run
-from pages.parts.attachments import fpga_layers, fpga_resources, fpga_roofline, roofline
+from pages.parts.attachments import fpga_layers, fpga_resources, fpga_roofline, roofline, timeline
 from pages.parts.shell import resources
 
 Drawer = Callable[[Any, Any], None]
 """Draws a run's data of one kind; the second argument is the baseline's, or None."""
 
-DRAWERS: dict[str, Drawer] = {
-    "roofline": roofline.draw,
-    "fpga_layers": fpga_layers.draw,
-    "fpga_roofline": fpga_roofline.draw,
-    "fpga_resources": fpga_resources.draw,
-}
+DRAWERS: dict[str, Drawer] = {"roofline": roofline.draw, "fpga_layers": fpga_layers.draw, "fpga_roofline": fpga_roofline.draw, "fpga_resources": fpga_resources.draw, "timeline": timeline.show}
 """In the order of the page."""
 
 

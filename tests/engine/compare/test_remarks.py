@@ -51,6 +51,15 @@ def test_calls_too_short_to_gain() -> None:
     assert "takes only" not in why("@openvino", ms=20.0)
 
 
+def test_several_workers_on_one_host_say_what_they_share_and_wait_for() -> None:
+    shares: dict[str, float | int | str | bool] = {"workers": 2, "communication_share": 0.34, "bubble_share": 0.6}
+    said = why("model_parallelism()", SLOWER, facts=(StageFacts("spreading", 1.0, shares),))
+    assert "2 workers share the 2 cores" in said
+    assert "Communication-bound: for 34% of a call" in said and "60% of their time" in said
+    quick = StageFacts("spreading", 1.0, {**shares, "communication_share": 0.02, "bubble_share": 0.1})
+    assert "bound" not in why("model_parallelism()", SLOWER, facts=(quick,))
+
+
 def test_there_is_always_a_reason() -> None:
     assert "The runtime runs the same arithmetic" in why("@inductor")
     assert "takes too little of a call's time to show (this model is mostly Linear, LayerNorm)" in why("pruning()")

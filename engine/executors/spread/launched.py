@@ -1,0 +1,198 @@
+"""The rank program under torchrun, for hosts that have a launcher of their own (SLURM, a shell loop).
+
+On each host:
+
+    torchrun --nnodes=2 --node-rank=N --nproc-per-node=1 --master-addr=FIRST --master-port=29500 \\
+        -m engine.executors.spread.launched MODEL --recipe 'model_parallelism(kind=tensor, degree=2)'
+
+Every host has the same model; each carries out the recipe for itself. The rank that has a recipe's
+outputs holds them against one process and prints what it measured as one line of JSON.
+There is no sandbox here: give it models you trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch.distributed as dist
+
+from engine.domain.artifact import TaskId
+from engine.domain.errors import SpeedrailError, StageError
+from engine.domain.layout import Cut
+from engine.domain.ports import Batch
+from engine.domain.workload import Workload
+from engine.executors.opening import open_alone
+from engine.executors.spread.part import Part, Place, meet, open_part
+from engine.executors.spread.proof import TOLERANCE, batch_for
+from engine.host import this_host
+from engine.intake.identity import artifact_id
+from engine.intake.inspection import inspect
+from engine.pipeline import transform
+from engine.requests import OpenRequest, TransformRequest
+from engine.tasks.registry import task_of
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    try:
+        meet(Place(rank, ranks), options.timeout)
+        _agree(artifact_id(Path(options.model)), "has another version of the model")
+        for recipe in options.recipe:
+            with tempfile.TemporaryDirectory(prefix="speedrail-rank-") as scratch:
+                found = _run(options, recipe, Place(rank, ranks), Path(scratch))
+            if found:
+                print(json.dumps({"recipe": recipe, **found}), flush=True)
+    except (SpeedrailError, RuntimeError) as error:
+        # gloo's own errors name the peer's address, whoever failed
+        first = f"{type(error).__name__}: " * isinstance(error, RuntimeError) + " ".join(str(error).split())[:600]
+        print(f"speedrail: rank {rank} on {socket.gethostname()}: {first}", file=sys.stderr, flush=True)
+        # other threads may wait for ever in a collective
+        os._exit(1)
+    return 0
+
+
+def _run(options: argparse.Namespace, recipe: str, place: Place, scratch: Path) -> dict[str, Any] | None:
+    directory = Path(options.model)
+    request = _request(options, recipe, place.ranks, scratch)
+    layout = request.lowered.layout
+    if layout.workers != place.ranks or (layout.cut is not Cut.NONE and layout.replicas > 1):
+        raise StageError(
+            f"The recipe has {layout.workers} workers, torchrun started {place.ranks} ranks.",
+            mend="Start one rank for each worker; replicas of a cut model are not placed on several hosts.",
+        )
+    items = task_of(request.card).batches(request.card, directory, request.workload, _items(request))
+    batch = batch_for(items, request.workload.batch_size * layout.replicas)
+    caller = _Replica(request, place, batch) if layout.cut is Cut.NONE else _Rank(request, place, batch)
+    latencies = [caller.call() for _ in range(options.calls + 2)][2:]
+    return caller.report(latencies)
+
+
+class _Rank:
+    """A part of one model. All ranks call together."""
+
+    def __init__(self, request: OpenRequest, place: Place, batch: Batch) -> None:
+        self._request, self._place, self._batch = request, place, batch
+        self._part: Part = open_part(request, place)
+        self._outputs: Any = None
+
+    def call(self) -> float:
+        """Seconds from the moment that all were ready until this rank has its outputs."""
+        dist.barrier()
+        began = time.perf_counter()
+        self._outputs = self._part.infer(self._batch)
+        return time.perf_counter() - began
+
+    def report(self, latencies: list[float]) -> dict[str, Any] | None:
+        generates = self._request.card.task is TaskId.CAUSAL_LM
+        dist.barrier()
+        made = self._part.generate(self._batch["input_ids"], 8, time.monotonic()) if generates else None
+        if self._outputs is None:
+            return None
+        with closing(open_alone(self._request)) as alone:
+            expected = alone.infer(self._batch)
+            same = not made or np.array_equal(made.tokens, alone.generate(self._batch["input_ids"], 8).tokens)
+        return _result(self._place, latencies, expected, self._outputs) | {
+            "facts": self._part.facts, "greedy_tokens_identical": bool(same)
+        }  # fmt: skip
+
+
+class _Replica:
+    """A whole model; rank 0 deals out the rows and gathers the answers."""
+
+    def __init__(self, request: OpenRequest, place: Place, batch: Batch) -> None:
+        self._request, self._place, self._batch = request, place, batch
+        self._alone = open_alone(request)
+        self._outputs: dict[str, Any] = {}
+
+    def call(self) -> float:
+        dist.barrier()
+        began = time.perf_counter()
+        rows, mine = self._request.workload.batch_size, [None]
+        first = self._place.rank == 0
+        shares = [{n: v[r * rows : (r + 1) * rows] for n, v in self._batch.items()} for r in range(self._place.ranks)]
+        dist.scatter_object_list(mine, shares if first else None, src=0)
+        answers: list[Any] | None = [None] * self._place.ranks if first else None
+        dist.gather_object(self._alone.infer(mine[0]), answers, dst=0)  # type: ignore[arg-type]
+        if answers is not None:
+            self._outputs = {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
+        return time.perf_counter() - began
+
+    def report(self, latencies: list[float]) -> dict[str, Any] | None:
+        if self._place.rank:
+            return None
+        rows = self._request.workload.batch_size
+        shares = [{n: v[r * rows : (r + 1) * rows] for n, v in self._batch.items()} for r in range(self._place.ranks)]
+        answers = [self._alone.infer(share) for share in shares]
+        expected = {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
+        return _result(self._place, latencies, expected, self._outputs)
+
+
+def _result(place: Place, latencies: list[float], expected: Any, found: Any) -> dict[str, Any]:
+    """Raises StageError when the answers are not those of one process."""
+    difference = max(float(np.abs(found[name] - expected[name]).max()) for name in expected)
+    allowed = max(TOLERANCE.values()) * max(1.0, *(float(np.abs(v).max()) for v in expected.values()))
+    if not difference <= allowed:
+        raise StageError(f"The answers differ from one process by {difference:.3g}; {allowed:.3g} is allowed.")
+    return {
+        "rank": place.rank, "host": socket.gethostname(), "ranks": place.ranks,
+        "latency_ms": median(latencies) * 1e3, "samples_ms": [s * 1e3 for s in latencies], "max_abs_difference": difference,
+    }  # fmt: skip
+
+
+def _request(options: argparse.Namespace, recipe: str, ranks: int, scratch: Path) -> OpenRequest:
+    directory, workload = Path(options.model), Workload.parse_words(options.workload)
+    card = inspect(directory)
+    # the recipe's workers are spread over all hosts; each has at least a core for its rank
+    host = replace(this_host(), cores=max(this_host().cores, ranks))
+    made = transform(
+        TransformRequest(str(directory), card, recipe, workload, "", str(scratch), host, options.threads),
+        lambda _: None, prove=False,
+    )  # fmt: skip
+    layout = replace(made.lowered.layout, timeout=options.timeout)
+    share = replace(workload, batch_size=-(-workload.batch_size // layout.replicas))
+    return OpenRequest(replace(made.lowered, layout=layout), str(directory), card, share, "", options.threads)
+
+
+def _items(request: OpenRequest) -> Any:
+    from engine.data.parts import choose_parts
+
+    return choose_parts(request.card, None, None).calibration
+
+
+def _agree(mine: str, odd: str) -> None:
+    """Every rank has the same as the first. Raises StageError naming the host that has not."""
+    said: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(said, (socket.gethostname(), mine))
+    for rank, (host, theirs) in enumerate(said):
+        if theirs != said[0][1]:
+            raise StageError(f"Rank {rank} on {host} {odd}: {theirs[:12]} and not {said[0][1][:12]}.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="torchrun … -m engine.executors.spread.launched", description=__doc__)
+    parser.add_argument("model", metavar="DIR", help="the model's directory on this host")
+    parser.add_argument(
+        "--recipe", required=True, action="append", help="with model_parallelism(…) or distributed(…); may be given again"
+    )
+    parser.add_argument("--workload", default="", metavar="k=v,…")
+    parser.add_argument("--calls", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

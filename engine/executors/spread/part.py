@@ -1,0 +1,148 @@
+"""What one worker holds: a whole model, a stretch of layers, or a slice of every layer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Protocol
+
+from engine.domain.errors import StageError
+from engine.domain.layout import Cut
+from engine.domain.ports import Array, Batch, Executor, Generation, Outputs
+from engine.requests import OpenRequest
+from engine.runtimes.registry import runtime_of
+
+COMPUTE = "compute"
+LINK = "link"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which rank this is and where the ranks of its group meet (torch.distributed's master).
+
+    port 0: torchrun has said it in the environment.
+    """
+
+    rank: int
+    ranks: int
+    address: str = "127.0.0.1"
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a rank did from `begin` to `end`, in seconds of the host's monotonic clock.
+
+    item: the microbatch, or the collective's number; sent: bytes handed to other ranks.
+    """
+
+    kind: str
+    item: int
+    begin: float
+    end: float
+    sent: int = 0
+
+    def as_list(self) -> list[Any]:
+        return [self.kind, self.item, self.begin, self.end, self.sent]
+
+
+class Recorder:
+    """The events of the latest call."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def clear(self) -> None:
+        self.events = []
+
+    def sent(self, item: int, size: int) -> None:
+        """Bytes that went out without being waited for."""
+        now = time.monotonic()
+        self.events.append(Event(LINK, item, now, now, size))
+
+    @contextmanager
+    def during(self, kind: str, item: int, sent: int = 0) -> Iterator[None]:
+        begin = time.monotonic()
+        yield
+        self.events.append(Event(kind, item, begin, time.monotonic(), sent))
+
+
+class Part(Protocol):
+    """A rank's share. All ranks of a group are asked the same; who has the outputs returns them, others None."""
+
+    facts: dict[str, Any]
+
+    def infer(self, batch: Batch) -> Outputs | None: ...
+
+    def generate(self, input_ids: Array, new_tokens: int, began: float) -> Generation | None:
+        """began: monotonic clock of the host when the call began, from which token times count."""
+        ...
+
+    def trace(self) -> list[Event]: ...
+
+
+class WholePart:
+    """A replica in one process: any runtime's executor."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._recorder = Recorder()
+        self.facts: dict[str, Any] = {}
+
+    def infer(self, batch: Batch) -> Outputs:
+        self._recorder.clear()
+        with self._recorder.during(COMPUTE, 0):
+            return self._executor.infer(batch)
+
+    def generate(self, input_ids: Array, new_tokens: int, began: float) -> Generation:
+        self._recorder.clear()
+        before = time.monotonic() - began
+        with self._recorder.during(COMPUTE, 0):
+            made = self._executor.generate(input_ids, new_tokens)
+        return replace(made, token_times=tuple(before + t for t in made.token_times))
+
+    def trace(self) -> list[Event]:
+        return self._recorder.events
+
+
+def open_part(request: OpenRequest, place: Place) -> Part:
+    """Load what this rank needs and meet the others. Raises StageError."""
+    layout = request.lowered.layout
+    if place.ranks == 1:
+        runtime = runtime_of(request.lowered.runtime)
+        return WholePart(runtime.open(request.lowered, request.card, request.workload, request.threads))
+    meet(place, layout.timeout)
+    if layout.cut is Cut.TENSOR:
+        from engine.executors.spread.tensor import TensorPart
+
+        return TensorPart(request, place)
+    if request.card.task.value == "causal_lm":
+        from engine.executors.spread.pipeline_lm import PipelineLMPart
+
+        return PipelineLMPart(request, place)
+    from engine.executors.spread.pipeline import PipelinePart
+
+    return PipelinePart(request, place)
+
+
+def meet(place: Place, timeout: float) -> None:
+    """Join the group. Raises StageError when the others do not come or the port is taken."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    where = f"tcp://{place.address}:{place.port}" if place.port else "env://"
+    try:
+        dist.init_process_group(
+            "gloo", init_method=where, rank=place.rank, world_size=place.ranks, timeout=timedelta(seconds=timeout)
+        )
+    except (RuntimeError, ValueError) as error:
+        taken = "EADDRINUSE" in str(error) or "address already in use" in str(error).lower()
+        what = f"Port {place.port} is taken." if taken else f"The {place.ranks} ranks did not meet within {timeout:g} s."
+        raise StageError(
+            what, mend="Choose another port." if taken else "Check that every rank was started and reaches the first one.",
+            where=where, detail=str(error),
+        ) from error  # fmt: skip
