@@ -67,7 +67,7 @@ def test_pipeline_tensor_and_replicas_across_a_gigabit_link(tmp_path: Path) -> N
     model = tiny_bert(tmp_path / "bert")
     with two_hosts("sr1", mbit=1000) as hosts:
         found = measured(launched(hosts, model, [PIPELINE, TENSOR, REPLICAS], "--calls", "5", by_torchrun=True))
-    assert list(found) == [PIPELINE, TENSOR, REPLICAS]
+    assert set(found) == {PIPELINE, TENSOR, REPLICAS}
     for each in found.values():
         assert each["ranks"] == 2 and each["max_abs_difference"] < 1e-4
         assert len(each["samples_ms"]) == 5 and each["latency_ms"] > 0
