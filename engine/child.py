@@ -76,7 +76,7 @@ def compute(data: Any, report: Callable[[Progress], None]) -> Any:
 
 
 class Measure:
-    """Opens on the first request, then takes turns and answers."""
+    """Opens on the first request, then takes turns, answers and is examined."""
 
     def __init__(self) -> None:
         self._session: MeasureSession | None = None
@@ -91,6 +91,10 @@ class Measure:
             return as_data(self._session.opened)
         if "round" in message:
             return as_data(self._session.round(float(message["round"])))
+        if "load" in message:
+            return as_data(self._session.load())
+        if "examine" in message:
+            return as_data(self._session.examine())
         return as_data(self._session.answers(message["answers"]))
 
 

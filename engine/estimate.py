@@ -7,13 +7,16 @@ MiniLM-L6 (22 M parameters) and SmolLM2 (135 M).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from engine.domain.artifact import ModelCard, TaskId
 from engine.domain.host import HostFacts
+from engine.domain.load import Pattern
 from engine.domain.plan import Plan
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
+from engine.measure.percentiles import FEWEST_SAMPLES
 
 _CHILD_SECONDS = 6.0
 """Starting a sandboxed child and importing torch."""
@@ -23,6 +26,10 @@ _SECONDS_PER_PARAMETER = 2e-7
 """Reading, rewriting and writing weights once."""
 _FLOPS_PER_CORE = 60e9
 _SCORED_ITEMS = 256
+_CONTEXTS = 6.0
+"""Calls of the workload's own length that the curve over contexts takes."""
+_SEARCHED = 8
+"""Rates that a search for the highest one tries, about."""
 
 
 def estimate_seconds(plans: Iterable[Plan], card: ModelCard, workload: Workload, host: HostFacts) -> float:
@@ -31,7 +38,10 @@ def estimate_seconds(plans: Iterable[Plan], card: ModelCard, workload: Workload,
     Refused plans take no time.
     """
     running = [plan for plan in plans if plan.runs]
-    return sum(transform_seconds(p, card) + measure_seconds(p, card, workload, host) for p in running)
+    return sum(
+        transform_seconds(p, card) + measure_seconds(p, card, workload, host) + load_seconds(p, card, workload, host)
+        for p in running
+    )
 
 
 def transform_seconds(plan: Plan, card: ModelCard) -> float:
@@ -43,11 +53,32 @@ def transform_seconds(plan: Plan, card: ModelCard) -> float:
 
 
 def measure_seconds(plan: Plan, card: ModelCard, workload: Workload, host: HostFacts) -> float:
-    """Opening, warming up, all rounds, and answering what is scored."""
+    """Opening, warming up, all rounds, answering what is scored, and the profile of the operators."""
     call = call_seconds(card, workload, host)
     timed = workload.rounds * max(workload.round_seconds, call)
     scored = _SCORED_ITEMS / workload.batch_size * _prefill_seconds(card, workload, host)
-    return _CHILD_SECONDS + _OPEN_SECONDS[plan.runtime] + workload.warmup_calls * call + timed + scored
+    profiled = _OPEN_SECONDS[plan.runtime] + max(1.0, 2 * call)
+    if card.task is TaskId.CAUSAL_LM:
+        profiled += _CONTEXTS * call
+    opening = _CHILD_SECONDS + _OPEN_SECONDS[plan.runtime]
+    return opening + workload.warmup_calls * call + timed + scored + (profiled if plan.runtime is not RuntimeId.INDUCTOR else 2 * call)
+
+
+def load_seconds(plan: Plan, card: ModelCard, workload: Workload, host: HostFacts) -> float:
+    """What the workload's pattern adds: points of load, or the batch sizes of a sweep, each a model of its own."""
+    call = call_seconds(card, workload, host)
+    point = max(2 * workload.round_seconds, FEWEST_SAMPLES[int(workload.percentile)] * call)
+    match workload.pattern:
+        case Pattern.SINGLE_STREAM:
+            return 0.0
+        case Pattern.MULTI_STREAM:
+            return point * math.ceil(workload.streams / workload.batch_size)
+        case Pattern.SERVER:
+            return point if workload.rate else _SEARCHED * point
+        case Pattern.OFFLINE:
+            opened = _CHILD_SECONDS + _OPEN_SECONDS[plan.runtime] + workload.warmup_calls * call + 2 * workload.round_seconds
+            smaller = math.ceil(math.log2(workload.batch_size)) if workload.batch_size > 1 else 0
+            return opened + smaller * (opened + transform_seconds(plan, card))
 
 
 def call_seconds(card: ModelCard, workload: Workload, host: HostFacts) -> float:

@@ -24,15 +24,21 @@ from engine.data.parts import Parts, choose_parts
 from engine.domain.artifact import ModelCard, TaskId
 from engine.domain.deployment import Deployment, Lowered, Variant
 from engine.domain.errors import StageError
+from engine.domain.evidence import Examined
 from engine.domain.experiment import Progress, StageFacts
+from engine.domain.load import LoadResult
 from engine.domain.metrics import Measurement, Provenance
 from engine.domain.plan import Plan, Stage
 from engine.domain.ports import Array, Batch, Computing, Context, Executor, Outputs, Runtime, Technique
 from engine.domain.workload import Workload
 from engine.executors.opening import open_lowered
 from engine.grammar import parse_recipe
-from engine.measure.clock import Call, take_turn, time_calls
+from engine.measure.clock import Call, calls_of, take_turn, time_calls
+from engine.measure.counting import Counting
+from engine.measure.loading import load
+from engine.measure.memory import Growth
 from engine.plan import make_plan
+from engine.profiling.examine import examine
 from engine.requests import (
     AnswersResult,
     ComputeRequest,
@@ -89,19 +95,30 @@ class MeasureSession:
         self._request = request
         self._task = task_of(request.card)
         self._items = _parts(request.card, request.dataset_file, request.calibration_file).scored
+        self._growth = Growth()
         began = time.perf_counter()
         self._executor = open_lowered(request)
         open_seconds = time.perf_counter() - began
+        self._growth.opened()
         batch = self._task.timed_batch(request.card, Path(request.lowered.directory), request.workload, self._items)
+        self._batch = batch
         self._call = _call(self._executor, request, batch)
         first, *warmup = time_calls(self._call, request.workload.warmup_calls + 1)
+        self._growth.warm()
         gc.collect()
         gc.freeze()  # what lives by now stays: collections before each turn need not walk it
         self.opened = OpenResult(open_seconds, first["latency"], tuple(w["latency"] for w in warmup))
+        self._counting = Counting(request.threads)
 
     def round(self, seconds: float) -> RoundResult:
         """One turn: at least `seconds` of calls, raw samples by metric name in ms."""
-        return RoundResult(take_turn(self._call, seconds, typical=float(np.median(self.opened.warmup))))
+        with self._counting.turn():
+            samples = take_turn(self._call, seconds, typical=self._typical)
+        return RoundResult(samples, calls_of(samples, self._typical))
+
+    @property
+    def _typical(self) -> float:
+        return float(np.median(self.opened.warmup))
 
     def answers(self, reference_file: str | None) -> AnswersResult:
         """Answer all scored items on the very path that is timed, keep and score the answers.
@@ -111,6 +128,18 @@ class MeasureSession:
         """
         path, quality = _answer(self._executor, self._request, self._items, reference_file)
         return AnswersResult(str(path), quality)
+
+    def load(self) -> LoadResult:
+        """The load that the workload's pattern asks for."""
+        return load(self._call, self._request.workload, self._typical)
+
+    def examine(self) -> Examined:
+        """Where the time goes and what was counted. The model may be slower afterwards: time nothing more."""
+        request, batch = self._request, self._batch
+        return examine(
+            self._executor, request, batch, lambda executor: _call(executor, request, batch)(), self._typical,
+            self._counting.counters(), self._growth,
+        )  # fmt: skip
 
 
 def compute(request: ComputeRequest) -> ComputeResult:

@@ -5,6 +5,8 @@ On the wire every message is one JSON object on one line (see engine.child):
     to the child     {"request": …}                the request of its kind, first of all
                      {"round": seconds}            measure: one turn
                      {"answers": reference | null} measure: answer the scored items, score against a file
+                     {"load": true}                measure: the load of the workload's pattern
+                     {"examine": true}             measure: counters and the operators' times (engine.domain.evidence)
                      {"threads": count}            fixed: open the fixed network; then rounds as above
     to the worker    {"progress": Progress}        any number, before the result
                      {"result": …}                 or {"problem": Problem}
@@ -121,9 +123,13 @@ class OpenResult:
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:
-    """One turn: raw samples by metric name, each in its metric's unit."""
+    """One turn: raw samples by metric name, each in its metric's unit.
+
+    `calls`: how often the model was called in the turn, for who measures it from outside.
+    """
 
     samples: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)

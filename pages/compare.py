@@ -31,7 +31,8 @@ def render() -> None:
         show_problem(error)
         return
     parts.warn_unlike(runs)
-    parts.metrics_table(runs)
+    experiments = {r.experiment_id: resources().storage.experiments.get(r.experiment_id) for r in runs}
+    parts.metrics_table(runs, [experiments[r.experiment_id].guard_rail for r in runs])
     _parallel(runs)
     parts.differences(runs)
 

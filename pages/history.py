@@ -61,6 +61,7 @@ def _cells(run: RunSummary) -> dict[str, object]:
         "Speedup": run.speedup,
         "Latency, ms": run.latency,
         "Quality": run.quality,
+        "Guard-rail": "" if run.quality is None else "Pass" if run.acceptable else "Fail",
         "Memory, MB": None if run.peak_memory is None else run.peak_memory / 1e6,
         "Size, MB": None if run.size is None else run.size / 1e6,
         "Verdict": str(run.verdict).capitalize() if run.verdict else "",

@@ -40,7 +40,7 @@ def render() -> None:
     for problem in run.problems:
         show_problem(problem)
     baseline = next((r for r in storage.runs.of_experiment(experiment.id) if r.is_baseline), None)
-    run_detail.show(run, baseline if baseline and baseline.id != run.id else None)
+    run_detail.show(run, baseline if baseline and baseline.id != run.id else None, experiment.guard_rail)
 
 
 def _badges(run: Run, artifact: str) -> list[Badge]:

@@ -38,9 +38,9 @@ def as_json_data(experiment: Experiment, artifact: Artifact, runs: Sequence[Run]
 def table(experiment: Experiment, runs: Sequence[Run]) -> str:
     """The first sentence, one line a run, and below them why it was refused or failed and what is remarkable."""
     rows: list[tuple[str, ...]] = [
-        ("recipe", "status", "latency ms", "speedup (95 %)", "quality", "size MB", "verdict")
+        ("recipe", "status", "latency ms", "speedup (95 %)", "quality", "guard-rail", "size MB", "verdict")
     ]
-    rows += [_row(run) for run in runs]
+    rows += [_row(run, experiment.guard_rail) for run in runs]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     notes = [f"{run.recipe or 'baseline'}: {text}" for run in runs for text in (*map(str, run.problems), *run.remarks)]
@@ -64,7 +64,7 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
-def _row(run: Run) -> tuple[str, ...]:
+def _row(run: Run, guard_rail: float) -> tuple[str, ...]:
     latency, quality, size = (run.value(m.name) for m in (LATENCY, QUALITY, SIZE))
     speedup = run.speedup
     return (
@@ -73,6 +73,7 @@ def _row(run: Run) -> tuple[str, ...]:
         "" if latency is None else f"{latency:.3g}",
         "" if speedup is None else f"{speedup.median:.2f} ({speedup.ci95[0]:.2f} to {speedup.ci95[1]:.2f})",
         "" if quality is None else f"{quality:.4f}",
+        "" if quality is None else "pass" if quality >= guard_rail else "fail",
         "" if size is None else f"{size / 1e6:.1f}",
         str(run.verdict or ""),
     )

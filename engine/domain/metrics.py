@@ -35,7 +35,28 @@ THROUGHPUT = Metric("throughput", "Throughput", "items/s", Direction.HIGHER, "It
 TIME_TO_FIRST_TOKEN = Metric("time_to_first_token", "Time to first token", "ms", Direction.LOWER)
 TIME_PER_OUTPUT_TOKEN = Metric("time_per_output_token", "Time per output token", "ms", Direction.LOWER)
 PEAK_MEMORY = Metric("peak_memory", "Peak memory", "bytes", Direction.LOWER, "Peak PSS of the run's process tree")
-ENERGY = Metric("energy", "Energy", "J/item", Direction.LOWER, "Joules of one item, from a meter or projected")
+WEIGHTS_MEMORY = Metric(
+    "weights_memory", "Weights in memory", "bytes", Direction.LOWER,
+    "A torch model's tensors; of other runtimes what resident memory grew by while the model was opened",
+)
+ACTIVATIONS_MEMORY = Metric(
+    "activations_memory", "Activations", "bytes", Direction.LOWER,
+    "What a call needs beyond the weights: torch's allocator peak; of other runtimes what resident memory grew by in the first calls",
+)
+ENERGY = Metric("energy", "Energy", "J/item", Direction.LOWER, "Joules of one item, from a meter (RAPL: the whole package) or projected")
+PREFILL_SHARE = Metric(
+    "prefill_share", "Prefill, of peak", "share", Direction.HIGHER,
+    "Operations from prompt to first token, as a share of the peak that python -m engine calibrate measured on this host",
+)
+DECODE_SHARE = Metric(
+    "decode_share", "Decode, of bandwidth", "share", Direction.HIGHER,
+    "Bytes read for each further token, as a share of the bandwidth that python -m engine calibrate measured on this host",
+)
+HIGHEST_RATE = Metric(
+    "highest_rate", "Highest rate", "queries/s", Direction.HIGHER, "Poisson arrivals whose latency stays within the bound"
+)
+LOAD_LATENCY = Metric("load_latency", "Latency under load", "ms", Direction.LOWER, "At the percentile that the workload names")
+OFFLINE_THROUGHPUT = Metric("offline_throughput", "Offline throughput", "items/s", Direction.HIGHER, "The best of the batch sweep")
 SIZE = Metric("size", "Size on disk", "bytes", Direction.LOWER, "Files the runtime needs to load the model")
 QUALITY = Metric(
     "quality", "Quality retained", "ratio", Direction.HIGHER,
@@ -46,6 +67,12 @@ PERPLEXITY = Metric("perplexity", "Perplexity", "ppl", Direction.LOWER)
 TOKEN_AGREEMENT = Metric("token_agreement", "Next-token agreement", "ratio", Direction.HIGHER, "Share of equal greedy next tokens")
 AGREEMENT = Metric("agreement", "Agreement", "ratio", Direction.HIGHER, "Share of equal predicted classes")
 ACCURACY = Metric("accuracy", "Accuracy", "ratio", Direction.HIGHER)
+F1 = Metric("f1", "F1, macro", "ratio", Direction.HIGHER, "Mean over classes of the harmonic mean of precision and recall")
+PROBABILITY_OVERLAP = Metric(
+    "probability_overlap", "Probability overlap", "ratio", Direction.HIGHER,
+    "Mean share of the predicted probabilities that is the same as the baseline's (1 minus the total variation distance)",
+)
+REGRESSION_ERROR = Metric("regression_error", "Mean absolute error", "abs", Direction.LOWER, "Of predicted values against the labels")
 MAX_DEVIATION = Metric("max_deviation", "Max deviation", "abs", Direction.LOWER, "Largest absolute difference to the baseline")
 MEAN_DEVIATION = Metric(
     "mean_deviation", "Mean relative deviation", "ratio", Direction.LOWER,
@@ -56,9 +83,10 @@ SPEARMAN = Metric("spearman", "Spearman", "ratio", Direction.HIGHER, "Rank corre
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
-        LATENCY, LATENCY_P90, FIRST_CALL, THROUGHPUT, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN, PEAK_MEMORY, ENERGY, SIZE,
-        QUALITY, COSINE, PERPLEXITY, TOKEN_AGREEMENT, AGREEMENT, ACCURACY, MAX_DEVIATION, MEAN_DEVIATION,
-        SPEARMAN,
+        LATENCY, LATENCY_P90, FIRST_CALL, THROUGHPUT, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN, PREFILL_SHARE,
+        DECODE_SHARE, HIGHEST_RATE, LOAD_LATENCY, OFFLINE_THROUGHPUT, PEAK_MEMORY, WEIGHTS_MEMORY, ACTIVATIONS_MEMORY, ENERGY, SIZE,
+        QUALITY, COSINE, PERPLEXITY, TOKEN_AGREEMENT, AGREEMENT, PROBABILITY_OVERLAP, ACCURACY, F1, REGRESSION_ERROR,
+        MAX_DEVIATION, MEAN_DEVIATION, SPEARMAN,
     )
 }  # fmt: skip
 

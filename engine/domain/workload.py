@@ -9,6 +9,27 @@ from typing import Self
 
 from engine.domain.errors import InvalidInput
 from engine.domain.knobs import Config, knob
+from engine.domain.load import Pattern
+
+
+class Percentile(StrEnum):
+    """Of a latency under load."""
+
+    P50 = "50"
+    P90 = "90"
+    P95 = "95"
+    P99 = "99"
+
+
+class KvCache(StrEnum):
+    """How a causal LM keeps keys and values of earlier positions."""
+
+    AUTO = "auto"
+    """As the runtime is fastest: growing in eager and openvino, fixed in inductor and onnxruntime."""
+    DYNAMIC = "dynamic"
+    """Grows with every token."""
+    STATIC = "static"
+    """Buffers for prompt and new tokens, allocated once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +43,22 @@ class Workload(Config):
     sequence_length: int = knob(128, low=1, high=131072, unit="tokens", help="Tokens in an input; the prompt of a causal LM")
     new_tokens: int = knob(32, low=1, high=4096, unit="tokens", help="Tokens a causal LM generates in one call")
     image_size: int = knob(0, low=0, high=4096, unit="px", help="Side of an image; 0 takes the model's own")
+    pattern: Pattern = knob(
+        Pattern.SINGLE_STREAM, help="How queries arrive, beside the rounds that give the verdict: as in MLPerf's scenarios"
+    )
+    streams: int = knob(8, low=1, high=1024, help="Items in one query", shown_when={"pattern": ("multi_stream",)})
+    rate: float = knob(
+        0.0, low=0.0, high=1e6, unit="queries/s", help="Poisson arrivals; 0 searches the highest rate within the bound",
+        shown_when={"pattern": ("server",)},
+    )  # fmt: skip
+    latency_bound: float = knob(
+        100.0, low=0.01, high=1e6, unit="ms", help="What the latency under load must stay within", shown_when={"pattern": ("server",)}
+    )
+    percentile: Percentile = knob(
+        Percentile.P90, help="Of the latency under load; the 99th needs ten times the queries of the 90th",
+        shown_when={"pattern": ("multi_stream", "server")},
+    )  # fmt: skip
+    kv_cache: KvCache = knob(KvCache.AUTO, help="How a causal LM keeps its past; runtimes that know one way only keep it and say so")
     threads: int = knob(0, low=0, high=1024, help="Threads of the runtime; 0 takes all cores of the host")
     rounds: int = knob(10, low=3, high=1000, help="Interleaved rounds in a block")
     round_seconds: float = knob(1.0, low=0.05, high=60.0, unit="s", help="Least time a run is timed in one round")

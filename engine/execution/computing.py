@@ -8,7 +8,7 @@ from engine.domain.codec import as_data, from_data
 from engine.domain.errors import Cancelled, SpeedrailError, StageError
 from engine.domain.experiment import Progress, RunStatus
 from engine.domain.metrics import LATENCY, Measurement, Provenance, Ratio
-from engine.execution.measuring import answers_dir, opening
+from engine.execution.opening import answers_dir, opening
 from engine.execution.work import TRANSFORM_SHARE, Prepared, Work
 from engine.host import environment, this_host
 from engine.measure.summary import size_of

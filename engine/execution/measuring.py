@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 
+from engine.compare.causes import Evidence
 from engine.compare.remarks import why_no_gain
 from engine.compare.speedup import Speedup, speedup_of
+from engine.domain.codec import as_data
 from engine.domain.errors import Cancelled, SpeedrailError, StageError
-from engine.domain.experiment import RunStatus
-from engine.domain.metrics import LATENCY
-from engine.execution.transforming import data_files
+from engine.domain.evidence import ContextPoint, Examined
+from engine.domain.experiment import Attachment, RunStatus
+from engine.domain.load import LoadResult, Pattern
+from engine.domain.metrics import LATENCY, Measurement
+from engine.domain.workload import KvCache
+from engine.execution.opening import opening
+from engine.execution.sweeping import sweep
 from engine.execution.work import Prepared, Work
 from engine.grammar import parse_recipe
 from engine.host import environment, this_host
 from engine.measure.block import Block, Candidate, Measured
-from engine.measure.summary import summarize
-from engine.requests import OpenRequest
+from engine.measure.energy import host_meter
+from engine.measure.limits import passes, weight_bytes
+from engine.measure.shares import shares_of_peaks
+from engine.measure.summary import in_order, summarize
 from engine.sandbox import Limits
 
 
@@ -36,7 +44,7 @@ def measure(work: Work, baseline: Prepared, candidates: Sequence[Prepared]) -> N
         _fail_all(error, baseline, waiting)
         return
     if baseline.is_open:
-        _finish(work, baseline, baseline, last, ())
+        _finish(work, baseline, baseline, last, last.examined, ())
 
 
 def fail_without_baseline(candidates: Sequence[Prepared]) -> None:
@@ -61,19 +69,30 @@ def _one_block(work: Work, baseline: Prepared, waiting: list[Prepared]) -> tuple
         limits=_limits(work, rounds, len(everyone)),
         tick=work.leash.check,
         report=lambda run_id, progress: everyone[run_id].progress(progress),
+        meter=host_meter(),
     )
+    sweeps = _sweeps(work, everyone)
     with block:
         for turns in block.rounds(rounds):
             for turn in turns:
                 everyone[turn.run_id].recorder.round(turn)
         measured: dict[str, Measured] = {}
         for result in block.results():
+            result = replace(result, load=sweeps.get(result.run_id, result.load))
             measured[result.run_id] = result
             if result.run_id != baseline.run.id:
-                _finish(work, everyone[result.run_id], baseline, result, block.remarks())
+                first = measured[baseline.run.id]
+                _finish(work, everyone[result.run_id], baseline, result, first.examined, block.remarks())
     for run_id, problem in block.failures.items():
         everyone[run_id].recorder.fail(problem.as_error())
     return measured[baseline.run.id], [everyone[c.run_id] for c in block.postponed]
+
+
+def _sweeps(work: Work, everyone: Mapping[str, Prepared]) -> dict[str, LoadResult]:
+    """Under the offline pattern, of every run that has no result yet; before the block, which wants the machine alone."""
+    if work.experiment.workload.pattern is not Pattern.OFFLINE:
+        return {}
+    return {run_id: sweep(work, prepared) for run_id, prepared in everyone.items() if prepared.is_open}
 
 
 def _rounds_left(work: Work, prepared: Prepared) -> int:
@@ -87,63 +106,99 @@ def _limits(work: Work, rounds: int, entrants: int) -> Limits:
     return Limits.of_host(wall_seconds=4 * 3600.0 + 20 * turns)
 
 
-def answers_dir(work: Work, prepared: Prepared) -> Path:
-    """Where a run's child leaves its answers; removed when the experiment is left."""
-    return work.place / f"measure-{prepared.run.id}"
-
-
-def opening(work: Work, prepared: Prepared) -> tuple[OpenRequest, tuple[Path, ...]]:
-    """What a child needs to open a run's lowered model, and the paths it reads."""
-    experiment, storage = work.experiment, work.storage
-    scratch = answers_dir(work, prepared)
-    scratch.mkdir(exist_ok=True)
-    dataset, calibration = data_files(experiment, storage)
-    artifact_dir = storage.files.local_path(work.artifact.id)
-    lowered = prepared.transformed.lowered
-    request = OpenRequest(
-        lowered=lowered,
-        artifact_dir=str(artifact_dir),
-        card=work.artifact.card,
-        workload=experiment.workload,
-        dataset_file=str(dataset or ""),
-        threads=experiment.workload.threads or this_host().cores,
-        scratch_dir=str(scratch),
-        calibration_file=str(calibration or ""),
-    )
-    return request, (artifact_dir, Path(lowered.directory), *filter(None, (dataset, calibration)))
-
-
 def _candidate(work: Work, prepared: Prepared) -> Candidate:
     request, readable = opening(work, prepared)
     return Candidate(prepared.run.id, request, readable, prepared.recorder.log)
 
 
 def _finish(
-    work: Work, prepared: Prepared, baseline: Prepared, measured: Measured, block_remarks: Sequence[str]
+    work: Work,
+    prepared: Prepared,
+    baseline: Prepared,
+    measured: Measured,
+    baseline_examined: Examined | None,
+    block_remarks: Sequence[str],
 ) -> None:
     runs = work.storage.runs
     own, size = runs.rounds(prepared.run.id), prepared.transformed.lowered.size_bytes
     compared = None if prepared is baseline else speedup_of(runs.rounds(baseline.run.id), own)
+    prepared.recorder.attach(_attachments(measured))
     prepared.recorder.finish(
         RunStatus.SUCCEEDED,
-        measurements=summarize(own, measured, size),
+        measurements=_measurements(work, prepared, summarize(own, measured, size)),
         speedup=compared.ratio if compared else None,
         verdict=compared.verdict if compared else None,
-        remarks=(*(_why(work, prepared, baseline, compared) if compared else ()), *block_remarks),
+        remarks=(
+            *(_why(work, prepared, baseline, compared, measured, baseline_examined) if compared else ()),
+            *block_remarks,
+            *_about_examining(work, prepared, measured),
+        ),
         environment=environment(work.experiment.workload.threads, measured.sandbox),
     )
 
 
-def _why(work: Work, prepared: Prepared, baseline: Prepared, compared: Speedup) -> tuple[str, ...]:
-    latencies = [ms for r in work.storage.runs.rounds(baseline.run.id) for ms in r.samples[LATENCY.name]]
+def _about_examining(work: Work, prepared: Prepared, measured: Measured) -> list[str]:
+    """What a reader should know of what was looked at beside the clock."""
+    if measured.unexamined or measured.examined is None:
+        return [f"Its operators could not be profiled: {measured.unexamined}"] if measured.unexamined else []
+    wanted, kept = work.experiment.workload.kv_cache, measured.examined.kv_cache
+    if wanted is KvCache.AUTO or kept in ("", wanted):
+        return []
+    return [f"{prepared.transformed.lowered.runtime} keeps its KV cache {kept}, whatever the workload asks for."]
+
+
+def _attachments(measured: Measured) -> list[Attachment]:
+    """What was looked at beside the clock, by kind."""
+    examined = measured.examined
+    found = [Attachment("load", as_data(measured.load))] if measured.load else []
+    if examined and examined.operators:
+        found.append(Attachment("operators", as_data(examined.operators)))
+    if examined and examined.context:
+        found.append(Attachment("context", {"kv_cache": examined.kv_cache, "points": as_data(examined.context, tuple[ContextPoint, ...])}))
+    return found
+
+
+def _measurements(work: Work, prepared: Prepared, own: tuple[Measurement, ...]) -> tuple[Measurement, ...]:
+    """With what the host's calibration makes of them."""
+    workload, host, transformed = work.experiment.workload, this_host(), prepared.transformed
+    shares = shares_of_peaks(
+        own, transformed.facts, work.artifact.card, workload, transformed.lowered.size_bytes,
+        work.storage.hosts.calibration(host.name), workload.threads or host.cores,
+    )  # fmt: skip
+    return in_order((*own, *shares))
+
+
+def _why(
+    work: Work,
+    prepared: Prepared,
+    baseline: Prepared,
+    compared: Speedup,
+    measured: Measured,
+    baseline_examined: Examined | None,
+) -> tuple[str, ...]:
+    card, workload, host = work.artifact.card, work.experiment.workload, this_host()
+    calibration = work.storage.hosts.calibration(host.name)
     return why_no_gain(
-        parse_recipe(prepared.run.recipe),
-        prepared.transformed.facts,
         compared,
-        work.artifact.card,
-        this_host(),
-        median(latencies),
+        Evidence(
+            recipe=parse_recipe(prepared.run.recipe),
+            facts=prepared.transformed.facts,
+            card=card,
+            host=host,
+            baseline_ms=_median_latency(work, baseline),
+            run_ms=_median_latency(work, prepared),
+            baseline=baseline_examined,
+            run=measured.examined,
+            weight_bytes=weight_bytes(card, prepared.transformed.lowered.size_bytes),
+            passes=passes(card, workload),
+            bandwidth=calibration.bandwidth(workload.threads or host.cores) if calibration else None,
+        ),
     )
+
+
+def _median_latency(work: Work, prepared: Prepared) -> float:
+    """In ms, over all rounds."""
+    return median(ms for r in work.storage.runs.rounds(prepared.run.id) for ms in r.samples[LATENCY.name])
 
 
 def _fail_all(error: SpeedrailError, baseline: Prepared, waiting: Sequence[Prepared]) -> None:

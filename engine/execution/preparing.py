@@ -27,8 +27,8 @@ def prepare(work: Work, run: Run) -> Prepared | None:
         recorder.finish(RunStatus.REFUSED, problems=refusals_of(plan))
         return None
     try:
-        transformed = _transformed(work, recorder)
-        recorder.transformed(transformed, keep=work.experiment.keep_models)
+        lowered = transformed(work, recorder)
+        recorder.transformed(lowered, keep=work.experiment.keep_models)
     except Cancelled:
         raise
     except SpeedrailError as error:
@@ -37,20 +37,21 @@ def prepare(work: Work, run: Run) -> Prepared | None:
         recorder.fail(error)
         return None
     recorder.progress(Progress("waiting to be measured", TRANSFORM_SHARE))
-    return Prepared(recorder, plan, transformed)
+    return Prepared(recorder, plan, lowered)
 
 
 def prepare_again(work: Work, baseline: Run) -> Prepared:
     """A baseline that has its result, to be measured beside new runs. Raises SpeedrailError."""
     recorder = _recorder(work, baseline, baseline.attempt)
-    return Prepared(recorder, plan_of(baseline, work.artifact), _transformed(work, recorder), is_open=False)
+    return Prepared(recorder, plan_of(baseline, work.artifact), transformed(work, recorder), is_open=False)
 
 
 def _recorder(work: Work, run: Run, attempt: int) -> Recorder:
     return Recorder(run, attempt, work.storage, work.place / f"{run.id}.log", work.report)
 
 
-def _transformed(work: Work, recorder: Recorder) -> Transformed:
+def transformed(work: Work, recorder: Recorder) -> Transformed:
+    """The run's lowered model for this workload, found in the store or made. Raises SpeedrailError."""
     plan = plan_of(recorder.run, work.artifact)
     key = transform_key(work.artifact, plan, work.experiment)
     if found := find_transformed(key, work.storage):

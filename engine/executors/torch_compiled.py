@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,54 +18,34 @@ import torch
 from torch import Tensor, nn
 from transformers import StaticCache
 
-from engine.domain.ports import Generation
-from engine.executors.torch_local import EagerExecutor, can_generate, causal_lm_of
+from engine.domain.workload import KvCache
+from engine.executors.torch_local import EagerExecutor, can_generate
 from engine.tasks.traceable import Traceable
 
 FROZEN: dict[str, Any] = {"freezing": True}
 
 
 class InductorExecutor(EagerExecutor):
-    """Compiled at the first call of each shape; the compiler's files stay in this process's temporary folder."""
+    """Compiled at the first call of each shape; the compiler's files stay in this process's temporary folder.
+
+    Prompt and single tokens are two compiled shapes over a cache of fixed size.
+    """
 
     def __init__(self, module: Traceable) -> None:
-        super().__init__(module)
+        super().__init__(module, KvCache.STATIC)
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / "inductor"))
         self._blocks = repeated_blocks(module.model) if can_generate(module) else []
         for block in self._blocks:
             block.forward = torch.compile(block.forward, dynamic=False)
         self._compiled: Any = module if self._blocks else torch.compile(module, dynamic=False, options=FROZEN)
-        self._cache: StaticCache | None = None
-        self._length = 0
 
     def _call(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         outputs: tuple[Tensor, ...] = self._compiled(*tensors)
         return outputs
 
-    def _greedy(self, input_ids: Tensor, new_tokens: int, began: float) -> Generation:
-        """Prompt and single tokens are two compiled shapes over a cache of fixed size."""
-        model = causal_lm_of(self._module)
-        prompt = input_ids.shape[1]
-        cache = self._cache_of(model, prompt + new_tokens)
-        tokens, times, step = [], [], input_ids
-        position = torch.arange(prompt)[None]
-        for index in range(new_tokens):
-            logits = model(
-                input_ids=step, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
-            ).logits
-            step = logits[:, -1:].argmax(-1)
-            tokens.append(step)
-            times.append(time.perf_counter() - began)
-            position = torch.full((1, 1), prompt + index)
-        return Generation(torch.cat(tokens, dim=1).numpy(), tuple(times))
-
-    def _cache_of(self, model: Any, length: int) -> StaticCache:
-        """An empty cache of that length; the blocks see a part of it each."""
-        if self._cache is None or self._length != length:
-            self._cache, self._length = StaticCache(config=model.config, max_cache_len=length), length
-            _hand_out(self._cache, self._blocks)
-        self._cache.reset()
-        return self._cache
+    def _made(self, cache: StaticCache) -> None:
+        """The blocks see a part of it each."""
+        _hand_out(cache, self._blocks)
 
 
 def repeated_blocks(model: nn.Module) -> list[nn.Module]:

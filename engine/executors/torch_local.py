@@ -8,19 +8,33 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import DynamicCache, StaticCache
 
 from engine.domain.errors import StageError
 from engine.domain.ports import Array, Batch, Generation, Outputs
+from engine.domain.workload import KvCache
 from engine.tasks.traceable import Traceable
 
 
 class EagerExecutor:
     """Numpy in, numpy out, no gradients. Floating point enters in the model's own format and leaves in fp32."""
 
-    def __init__(self, module: Traceable) -> None:
+    def __init__(self, module: Traceable, kv_cache: KvCache = KvCache.DYNAMIC) -> None:
         self._module = module
+        self.kv_cache = kv_cache if can_generate(module) else ""
+        """How a causal LM keeps its past; empty for others."""
+        self._cache: StaticCache | None = None
+        self._length = 0
         self._dtype = float_type_of(module)
+
+    @property
+    def module(self) -> Traceable:
+        return self._module
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its activations."""
+        return self._dtype
 
     def infer(self, batch: Batch) -> Outputs:
         with torch.inference_mode():
@@ -30,7 +44,10 @@ class EagerExecutor:
     def generate(self, input_ids: Array, new_tokens: int) -> Generation:
         began = time.perf_counter()
         with torch.inference_mode():
-            return self._greedy(torch.from_numpy(input_ids), new_tokens, began)
+            ids = torch.from_numpy(input_ids)
+            if self.kv_cache == KvCache.STATIC:
+                return self._greedy_fixed(ids, new_tokens, began)
+            return self._greedy(ids, new_tokens, began)
 
     def close(self) -> None:
         del self._module
@@ -38,6 +55,33 @@ class EagerExecutor:
     def _call(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         outputs: tuple[Tensor, ...] = self._module(*tensors)
         return outputs
+
+    def _greedy_fixed(self, input_ids: Tensor, new_tokens: int, began: float) -> Generation:
+        """Over a cache of the size that the generation ends with."""
+        model, prompt = causal_lm_of(self._module), input_ids.shape[1]
+        cache = self._cache_of(model, prompt + new_tokens)
+        tokens, times, step = [], [], input_ids
+        position = torch.arange(prompt)[None]
+        for index in range(new_tokens):
+            logits = model(
+                input_ids=step, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
+            ).logits
+            step = logits[:, -1:].argmax(-1)
+            tokens.append(step)
+            times.append(time.perf_counter() - began)
+            position = torch.full((1, 1), prompt + index)
+        return Generation(torch.cat(tokens, dim=1).numpy(), tuple(times))
+
+    def _cache_of(self, model: Any, length: int) -> StaticCache:
+        """An empty cache of that length; only the latest length is kept."""
+        if self._cache is None or self._length != length:
+            self._cache, self._length = StaticCache(config=model.config, max_cache_len=length), length
+            self._made(self._cache)
+        self._cache.reset()
+        return self._cache
+
+    def _made(self, cache: StaticCache) -> None:
+        """A cache of a new length is there."""
 
     def _greedy(self, input_ids: Tensor, new_tokens: int, began: float) -> Generation:
         model = causal_lm_of(self._module)

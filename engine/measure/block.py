@@ -20,10 +20,13 @@ import psutil
 from engine.domain.artifact import TaskId
 from engine.domain.codec import as_data, from_data
 from engine.domain.errors import ChildError, Problem, SpeedrailError
+from engine.domain.evidence import Examined
 from engine.domain.experiment import Progress, Round
-from engine.domain.metrics import Measurement
+from engine.domain.load import LoadResult, Pattern
+from engine.domain.metrics import ENERGY, Measurement
 from engine.host import usable_cores
 from engine.measure.canary import MOST_DRIFT, Canary, drift
+from engine.measure.energy import Meter
 from engine.requests import AnswersResult, OpenRequest, OpenResult, RoundResult
 from engine.sandbox import RANKS, Child, Limits
 
@@ -31,8 +34,10 @@ MEMORY_SHARE = 0.6
 """Of the free memory, for all children of a block together."""
 _OPEN_SECONDS = 1800.0
 _ANSWER_SECONDS = 3600.0
+_EXAMINE_SECONDS = 600.0
 _ROUNDS_SHARE = 0.8
 """Of a block's time, roughly; scoring has the rest."""
+_PROFILE_SHARE = 0.95
 
 
 class Start(Protocol):
@@ -58,6 +63,7 @@ class Measured:
     """What a block learned of one run besides its rounds.
 
     items_per_call: what throughput counts; a causal LM's new tokens, else the batch.
+    `examined` None: it could not be examined, for the reason in `unexamined`.
     """
 
     run_id: str
@@ -66,6 +72,9 @@ class Measured:
     peak_memory_bytes: int
     items_per_call: int
     sandbox: str
+    examined: Examined | None = None
+    unexamined: str = ""
+    load: LoadResult | None = None
 
 
 class Block:
@@ -74,7 +83,8 @@ class Block:
     `failures` says of each candidate that dropped out why; `postponed` are those for
     whom there was not memory enough and who need a block of their own. The baseline's
     failure is everybody's and is raised. `tick` is called a few times a second and may
-    raise to end it all. `report` tells how a run gets on.
+    raise to end it all. `report` tells how a run gets on. With a `meter` every round has a
+    sample of energy.
     """
 
     def __init__(
@@ -86,6 +96,7 @@ class Block:
         limits: Limits,
         tick: Callable[[], None] = lambda: None,
         report: Callable[[str, Progress], None] = lambda run_id, progress: None,
+        meter: Meter | None = None,
     ) -> None:
         self.index = index
         self.failures: dict[str, Problem] = {}
@@ -99,6 +110,7 @@ class Block:
         self._limits = limits
         self._tick = tick
         self._report = report
+        self._meter = meter
         self._children: dict[str, Child] = {}
         self._opened: dict[str, OpenResult] = {}
         self._exits = ExitStack()
@@ -149,9 +161,13 @@ class Block:
             if candidate is self._baseline:
                 reference = answers.answers_file
             run_id = candidate.run_id
+            load = self._load(candidate)
+            if run_id not in self._children:
+                continue
+            examined, unexamined = self._examine(candidate)
             yield Measured(
                 run_id, self._opened[run_id], answers.quality, peaks[run_id], _items_per_call(candidate.request),
-                self._children[run_id].level,
+                self._children[run_id].level, examined, unexamined, load,
             )  # fmt: skip
 
     def remarks(self) -> tuple[str, ...]:
@@ -203,10 +219,19 @@ class Block:
         order = [*alive[start:], *alive[:start]]
         turns = []
         for candidate in reversed(order) if index % 2 else order:
+            before = self._meter.read() if self._meter else 0.0
             data = self._ask(candidate, {"round": self._workload.round_seconds}, self._turn_seconds(candidate))
             if data is not None:
-                turns.append(Round(candidate.run_id, self.index, index, from_data(RoundResult, data).samples))
+                result = from_data(RoundResult, data)
+                samples = result.samples | self._energy(before, result.calls)
+                turns.append(Round(candidate.run_id, self.index, index, samples))
         return turns
+
+    def _energy(self, before: float, calls: int) -> dict[str, tuple[float, ...]]:
+        """Joules an item of a turn, where there is a meter; one sample a turn, because meters are slow."""
+        if self._meter is None or not calls:
+            return {}
+        return {ENERGY.name: ((self._meter.read() - before) / (calls * self._workload.batch_size),)}
 
     def _turn_seconds(self, candidate: Candidate) -> float:
         """Long enough for a turn however slow the calls, short enough to notice a hang."""
@@ -220,6 +245,24 @@ class Block:
         except SpeedrailError as error:
             self._drop(candidate, error)
             return None
+
+    def _load(self, candidate: Candidate) -> LoadResult | None:
+        """Under the patterns that one opened model can serve; a sweep over batches opens others."""
+        if self._workload.pattern not in (Pattern.MULTI_STREAM, Pattern.SERVER):
+            return None
+        self._report(candidate.run_id, Progress(f"load: {self._workload.pattern.replace('_', '-')}", _ROUNDS_SHARE))
+        data = self._ask(candidate, {"load": True}, _ANSWER_SECONDS)
+        return None if data is None else from_data(LoadResult, data)
+
+    def _examine(self, candidate: Candidate) -> tuple[Examined | None, str]:
+        """What the child shows when nothing more is timed, or why it cannot; its run has its result either way."""
+        self._report(candidate.run_id, Progress("profiling operators", _PROFILE_SHARE))
+        try:
+            data = self._children[candidate.run_id].ask({"examine": True}, timeout=_EXAMINE_SECONDS, tick=self._tick)
+        except SpeedrailError as error:
+            self._tick()  # a child killed on request has nothing to explain
+            return None, str(error)
+        return from_data(Examined, data), ""
 
     def _drop(self, candidate: Candidate, error: SpeedrailError) -> None:
         self._tick()  # a child killed on request is no failure of its run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from engine.domain.metrics import LATENCY, TIME_PER_OUTPUT_TOKEN, TIME_TO_FIRST_TOKEN
@@ -21,7 +21,7 @@ FEWEST_SAMPLES = 3
 
 def time_calls(call: Call, count: int) -> list[dict[str, float]]:
     """`count` single calls, each as {metric: ms}."""
-    with _no_collection():
+    with no_collection():
         return [_sample(call, 1) for _ in range(count)]
 
 
@@ -32,14 +32,24 @@ def take_turn(call: Call, seconds: float, *, typical: float) -> dict[str, tuple[
     sample of several calls is their mean. One call goes before, untimed: while others
     had their turn this model's weights have left the caches.
     """
-    calls = max(1, math.ceil(SAMPLE_MS / max(typical, 1e-6)))
+    calls = calls_per_sample(typical)
     taken: list[dict[str, float]] = []
-    with _no_collection():
+    with no_collection():
         call()
         end = time.perf_counter() + seconds
         while len(taken) < FEWEST_SAMPLES or time.perf_counter() < end:
             taken.append(_sample(call, calls))
     return {metric: tuple(sample[metric] for sample in taken) for metric in taken[0]}
+
+
+def calls_per_sample(typical: float) -> int:
+    """How many calls of about `typical` ms a sample spans."""
+    return max(1, math.ceil(SAMPLE_MS / max(typical, 1e-6)))
+
+
+def calls_of(samples: Mapping[str, Sequence[float]], typical: float) -> int:
+    """How often `take_turn` called to take these samples."""
+    return 1 + calls_per_sample(typical) * len(samples[LATENCY.name])
 
 
 def _sample(call: Call, calls: int) -> dict[str, float]:
@@ -61,7 +71,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """The garbage collector's pauses are Python's, not the model's."""
     gc.collect()
     gc.disable()

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from engine.domain.experiment import Round
+from engine.domain.load import LoadResult, Pattern
 from engine.domain.metrics import (
+    ACTIVATIONS_MEMORY,
+    ENERGY,
     FIRST_CALL,
+    HIGHEST_RATE,
     LATENCY,
     LATENCY_P90,
+    LOAD_LATENCY,
     METRICS,
+    OFFLINE_THROUGHPUT,
     PEAK_MEMORY,
     SIZE,
     THROUGHPUT,
     TIME_PER_OUTPUT_TOKEN,
     TIME_TO_FIRST_TOKEN,
+    WEIGHTS_MEMORY,
     Measurement,
     Metric,
 )
@@ -24,7 +31,7 @@ from engine.measure.block import Measured
 from engine.measure.bootstrap import Samples, median_interval
 from engine.measure.percentiles import percentile, percentile_interval
 
-_TIMED = (LATENCY, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN)
+_TIMED = (LATENCY, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN, ENERGY)
 
 
 def summarize(rounds: Sequence[Round], measured: Measured, size_bytes: int) -> tuple[Measurement, ...]:
@@ -39,9 +46,16 @@ def summarize(rounds: Sequence[Round], measured: Measured, size_bytes: int) -> t
         _throughput(latency, measured.items_per_call),
         _single(FIRST_CALL, measured.opened.first_call),
         _single(PEAK_MEMORY, measured.peak_memory_bytes),
+        *_memory(measured),
+        *(_load(measured.load) if measured.load else ()),
         size_of(size_bytes),
         *measured.quality,
     ]
+    return in_order(found)
+
+
+def in_order(found: Iterable[Measurement]) -> tuple[Measurement, ...]:
+    """As METRICS lists them; what it does not list comes last."""
     order = list(METRICS)
     return tuple(sorted(found, key=lambda m: order.index(m.name) if m.name in METRICS else len(order)))
 
@@ -49,6 +63,29 @@ def summarize(rounds: Sequence[Round], measured: Measured, size_bytes: int) -> t
 def size_of(size_bytes: int) -> Measurement:
     """What the lowered files take on disk."""
     return _single(SIZE, size_bytes)
+
+
+def _memory(measured: Measured) -> list[Measurement]:
+    examined = measured.examined
+    if examined is None:
+        return []
+    parts = ((WEIGHTS_MEMORY, examined.weights_bytes), (ACTIVATIONS_MEMORY, examined.activations_bytes))
+    return [_single(metric, value) for metric, value in parts if value]
+
+
+def _load(load: LoadResult) -> list[Measurement]:
+    """The point to boast of, in the figure that its pattern is known by; nothing where no point holds."""
+    best = load.best if load.pattern is not Pattern.SERVER or len(load.points) > 1 else load.points[0]
+    if best is None:
+        return []
+    found = []
+    if load.pattern is Pattern.OFFLINE:
+        found.append((OFFLINE_THROUGHPUT, best.throughput))
+    if load.pattern is Pattern.SERVER and best.meets:
+        found.append((HIGHEST_RATE, best.rate))
+    if load.percentile in best.latencies and load.pattern is not Pattern.OFFLINE:
+        found.append((LOAD_LATENCY, best.latencies[load.percentile]))
+    return [Measurement(metric.name, metric.unit, value, None, best.queries) for metric, value in found]
 
 
 def _timed(metric: Metric, rounds: Sequence[Round]) -> Measurement | None:

@@ -8,7 +8,7 @@ from engine.domain.artifact import ModelCard
 from engine.domain.deployment import Deployment, Lowered
 from engine.domain.ports import Context, Executor
 from engine.domain.recipe import RuntimeId
-from engine.domain.workload import Workload
+from engine.domain.workload import KvCache, Workload
 from engine.executors.accelerator import AcceleratorExecutor
 from engine.executors.torch_local import EagerExecutor
 from engine.host import usable_cores
@@ -27,4 +27,6 @@ class Eager:
         torch.set_num_threads(threads or usable_cores())
         placement = placement_of(lowered)
         module = open_torch(lowered, card)
-        return EagerExecutor(module) if placement.is_cpu else AcceleratorExecutor(module, placement)
+        if not placement.is_cpu:
+            return AcceleratorExecutor(module, placement)
+        return EagerExecutor(module, KvCache.STATIC if workload.kv_cache is KvCache.STATIC else KvCache.DYNAMIC)

@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from onnxruntime import InferenceSession
+
 from engine.domain.artifact import ModelCard, TaskId
 from engine.domain.deployment import Deployment, Formats, Lowered, NumberFormat, QuantizationMode
 from engine.domain.experiment import Progress, StageFacts
@@ -61,10 +63,14 @@ class OnnxRuntime:
 
     def open(self, lowered: Lowered, card: ModelCard, workload: Workload, threads: int) -> Executor:
         """A session; raises StageError when the file does not open."""
-        session = open_session(Path(lowered.directory) / MODEL, threads or usable_cores())
-        if card.task is TaskId.CAUSAL_LM:
-            return LmExecutor(session)
-        return TensorExecutor(session, [o.name for o in session.get_outputs()])
+        return executor_on(open_session(Path(lowered.directory) / MODEL, threads or usable_cores()), card)
+
+
+def executor_on(session: InferenceSession, card: ModelCard) -> Executor:
+    """What answers with an opened session."""
+    if card.task is TaskId.CAUSAL_LM:
+        return LmExecutor(session)
+    return TensorExecutor(session, [o.name for o in session.get_outputs()])
 
 
 def settled(formats: Formats, task: TaskId) -> Formats:

@@ -53,7 +53,7 @@ class OpenVino:
         settings = _settings(formats) | workload_settings(deployment)
         context.report(Progress("Compiling for this processor", 0.8))
         census = census_of(ov.Core().read_model(file))
-        census.operators |= executed(_compiled(file, settings, context.threads))
+        census.operators |= executed(compiled_model(file, settings, context.threads))
         _prove(formats, census)
         files = (MODEL, "model.bin")
         return Lowered(
@@ -64,10 +64,14 @@ class OpenVino:
 
     def open(self, lowered: Lowered, card: ModelCard, workload: Workload, threads: int) -> Executor:
         """Compiled for this processor; raises StageError when the files do not open."""
-        compiled = _compiled(Path(lowered.directory) / MODEL, lowered.settings, threads)
-        if card.task is TaskId.CAUSAL_LM and card.format is not ArtifactFormat.ONNX:
-            return LmExecutor(compiled)
-        return TensorExecutor(compiled)
+        return executor_on(compiled_model(Path(lowered.directory) / MODEL, lowered.settings, threads), card)
+
+
+def executor_on(compiled: ov.CompiledModel, card: ModelCard) -> TensorExecutor | LmExecutor:
+    """What answers with a compiled model."""
+    if card.task is TaskId.CAUSAL_LM and card.format is not ArtifactFormat.ONNX:
+        return LmExecutor(compiled)
+    return TensorExecutor(compiled)
 
 
 def _settings(formats: Formats) -> dict[str, str]:
@@ -78,7 +82,8 @@ def _settings(formats: Formats) -> dict[str, str]:
     return settings | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(group)}
 
 
-def _compiled(file: Path, settings: dict[str, str], threads: int) -> ov.CompiledModel:
+def compiled_model(file: Path, settings: dict[str, str], threads: int) -> ov.CompiledModel:
+    """Compiled for this processor; names in capitals among `settings` are openvino's own properties. Raises StageError."""
     properties = {
         "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(threads or usable_cores()),
     }  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from engine.data.items import IMAGES, Items
 from engine.domain.artifact import ModelCard, TaskId, TensorSpec
 from engine.domain.errors import StageError
-from engine.domain.metrics import ACCURACY, AGREEMENT, Measurement
+from engine.domain.metrics import ACCURACY, AGREEMENT, F1, PROBABILITY_OVERLAP, REGRESSION_ERROR, Measurement
 from engine.domain.ports import Array, Outputs
 from engine.domain.workload import Workload
 from engine.tasks.base import TaskBatch, filled_rows, fitted
@@ -21,7 +21,7 @@ class ImageClassifier:
     """Answers: `logits` float32 (items, labels)."""
 
     id = TaskId.IMAGE_CLASSIFIER
-    metrics = (AGREEMENT, ACCURACY)
+    metrics = (AGREEMENT, PROBABILITY_OVERLAP, ACCURACY, F1, REGRESSION_ERROR)
 
     def timed_batch(self, card: ModelCard, variant_dir: Path, workload: Workload, items: Items) -> TaskBatch:
         """batch_size images; where there are fewer, from the first again."""

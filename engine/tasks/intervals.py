@@ -37,6 +37,17 @@ def mean_of(metric: Metric, values: Array) -> Measurement:
     return measured(metric, np.stack([values, np.ones_like(values)], axis=1), lambda sums: sums[:, 0] / sums[:, 1])
 
 
+def largest_of(metric: Metric, values: Array) -> Measurement:
+    """The largest of one value an item. A resample cannot exceed what was seen: the interval ends there."""
+    values = np.asarray(values, dtype=np.float64)
+    largest = float(values.max())
+    if len(values) < 2:
+        return Measurement(metric.name, metric.unit, largest, None, len(values))
+    drawn = values[resampled_places(len(values), RESAMPLES // 2)].max(axis=1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Measurement(metric.name, metric.unit, largest, (float(low), float(high)), len(values))
+
+
 def resampled_places(items: int, resamples: int) -> Array:
     """(resamples, items) places drawn with replacement, for statistics that sums cannot say."""
     return np.random.default_rng(0).integers(0, items, (resamples, items))

@@ -19,7 +19,7 @@ from engine.domain.workload import Workload
 from engine.tasks.base import TaskBatch, filled_rows, fitted
 from engine.tasks.image_classifier import image_shape
 from engine.tasks.images import Preprocessing
-from engine.tasks.intervals import mean_of, measured
+from engine.tasks.intervals import largest_of, mean_of, measured
 from engine.tasks.text_encoder import cosines
 
 MOST_VALUES = 4096
@@ -63,8 +63,10 @@ class Tensors:
         away = np.abs(given - expected)
         similarity = cosines(expected, given)
         deviations = np.stack([away.sum(axis=1), np.abs(expected).sum(axis=1)], axis=1)
-        largest = Measurement(MAX_DEVIATION.name, MAX_DEVIATION.unit, float(away.max()), None, len(away))
-        return [mean_of(COSINE, similarity), largest, measured(MEAN_DEVIATION, deviations, _relative), mean_of(QUALITY, similarity)]
+        return [
+            mean_of(COSINE, similarity), largest_of(MAX_DEVIATION, away.max(axis=1)),
+            measured(MEAN_DEVIATION, deviations, _relative), mean_of(QUALITY, similarity),
+        ]  # fmt: skip
 
 
 def _relative(sums: Array) -> Array:

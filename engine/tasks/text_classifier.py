@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.data.items import Items
 from engine.domain.artifact import ModelCard, TaskId
-from engine.domain.metrics import ACCURACY, AGREEMENT, Measurement
+from engine.domain.metrics import ACCURACY, AGREEMENT, F1, PROBABILITY_OVERLAP, REGRESSION_ERROR, Measurement
 from engine.domain.ports import Array, Outputs
 from engine.domain.workload import Workload
 from engine.tasks.base import TaskBatch
@@ -18,7 +18,7 @@ class TextClassifier:
     """Answers: `logits` float32 (items, labels)."""
 
     id = TaskId.TEXT_CLASSIFIER
-    metrics = (AGREEMENT, ACCURACY)
+    metrics = (AGREEMENT, PROBABILITY_OVERLAP, ACCURACY, F1, REGRESSION_ERROR)
 
     def timed_batch(self, card: ModelCard, variant_dir: Path, workload: Workload, items: Items) -> TaskBatch:
         return timed_texts(card, variant_dir, workload, items)

@@ -22,6 +22,8 @@ from engine.tasks.intervals import mean_of, resampled_places
 from engine.tasks.text import padded_batches, timed_texts
 
 EMBEDDING = "embedding"
+LEAST_CORRELATION = 0.1
+"""Of the baseline with the labels, for what is kept of it to mean something."""
 
 
 class TextEncoder:
@@ -51,12 +53,17 @@ class TextEncoder:
         return items.labels if items.pairs else None
 
     def score(self, reference: Outputs, answers: Outputs, labels: Array | None) -> list[Measurement]:
+        """Quality is the mean cosine; with labelled pairs the Spearman correlation relative to the baseline's.
+
+        A baseline whose own correlation is below 0.1 says nothing of the labels: the cosine stays.
+        """
         similarity = cosines(reference[EMBEDDING], answers[EMBEDDING])
-        scores = [mean_of(COSINE, similarity), mean_of(QUALITY, similarity)]
-        if labels is not None:
-            embeddings = answers[EMBEDDING]
-            scores.append(rank_correlation(cosines(embeddings[0::2], embeddings[1::2]), labels))
-        return scores
+        alike = mean_of(COSINE, similarity)
+        if labels is None:
+            return [alike, mean_of(QUALITY, similarity)]
+        given, expected = (cosines(e[0::2], e[1::2]) for e in (answers[EMBEDDING], reference[EMBEDDING]))
+        retained = correlation_retained(given, expected, labels)
+        return [alike, rank_correlation(given, labels), retained or mean_of(QUALITY, similarity)]
 
 
 def pooling_of(directory: Path) -> str:
@@ -101,6 +108,24 @@ def rank_correlation(similarity: Array, labels: Array) -> Measurement:
     )
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Measurement(SPEARMAN.name, SPEARMAN.unit, float(value), (float(low), float(high)), len(labels))
+
+
+def correlation_retained(given: Array, expected: Array, labels: Array) -> Measurement | None:
+    """Spearman of the run ÷ Spearman of the baseline, over the same resamples; None where the baseline has none."""
+    wanted = labels[None].astype(np.float64)
+    before = _spearman(expected[None], wanted)[0]
+    if before < LEAST_CORRELATION:
+        return None
+    value = float(_spearman(given[None], wanted)[0] / before)
+    if len(labels) < 2:
+        return Measurement(QUALITY.name, QUALITY.unit, value, None, len(labels))
+    drawn = []
+    for rows in np.array_split(resampled_places(len(labels), 500), 50):
+        chosen = labels[rows].astype(np.float64)
+        base = _spearman(expected[rows], chosen)
+        drawn.append(_spearman(given[rows], chosen)[base >= LEAST_CORRELATION] / base[base >= LEAST_CORRELATION])
+    low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
+    return Measurement(QUALITY.name, QUALITY.unit, value, (float(low), float(high)), len(labels))
 
 
 def _spearman(a: Array, b: Array) -> Array:

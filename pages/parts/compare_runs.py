@@ -8,8 +8,8 @@ import streamlit as st
 
 from engine.compare.difference import Difference, differences_of, unlike_environments
 from engine.domain.experiment import Run
-from engine.domain.metrics import METRICS
-from pages.parts.format import plain, plus_minus, ratio, value_of
+from engine.domain.metrics import METRICS, QUALITY
+from pages.parts.format import plain, plus_minus, ratio, share, value_of
 from pages.parts.wording import recipe_words
 
 
@@ -19,8 +19,8 @@ def warn_unlike(runs: Sequence[Run]) -> None:
         st.warning(plain(sentence), icon=":material/balance:")
 
 
-def metrics_table(runs: Sequence[Run]) -> None:
-    """Metrics as rows, runs as columns: reads well from two runs to a dozen."""
+def metrics_table(runs: Sequence[Run], guard_rails: Sequence[float]) -> None:
+    """Metrics as rows, runs as columns: reads well from two runs to a dozen. `guard_rails`: one a run."""
     st.subheader("Metrics", anchor=False)
     names = [n for n in METRICS if any(r.measurement(n) for r in runs)]
     headings = headings_of(runs)
@@ -28,6 +28,8 @@ def metrics_table(runs: Sequence[Run]) -> None:
     rows += [
         {"Metric": METRICS[n].title, **{h: _value(r, n) for h, r in zip(headings, runs, strict=True)}} for n in names
     ]
+    passes = {h: _passes(r, rail) for h, r, rail in zip(headings, runs, guard_rails, strict=True)}
+    rows.append({"Metric": "Guard-rail", **passes})
     st.dataframe(rows, hide_index=True, row_height=34, key="compare_metrics")
 
 
@@ -49,6 +51,11 @@ def headings_of(runs: Sequence[Run]) -> list[str]:
     """A distinct column heading for each run."""
     words = [recipe_words(r.recipe, r.runtime) for r in runs]
     return [w if words.count(w) == 1 else f"{w} ({r.id[:6]})" for w, r in zip(words, runs, strict=True)]
+
+
+def _passes(run: Run, guard_rail: float) -> str:
+    quality = run.value(QUALITY.name)
+    return "" if quality is None else f"{'Pass' if quality >= guard_rail else 'Fail'} (at least {share(guard_rail)})"
 
 
 def _speedup(run: Run) -> str:

@@ -40,6 +40,11 @@ class Row:
         return self.run.value("quality")
 
     @property
+    def guard_rail(self) -> str:
+        """Whether the quality passes; empty where it is not known."""
+        return "" if self.quality is None else "Pass" if self.acceptable else "Fail"
+
+    @property
     def verdict(self) -> str:
         """What the table's chip says; quality is judged before speed."""
         if not self.run.status.has_result:
@@ -89,7 +94,7 @@ class Comparison:
     def headline_quality(self) -> Measurement | None:
         """The task's own quality metric of the pick (cosine, perplexity …), where it has one."""
         shown = self.pick or self.baseline
-        names = ("cosine", "accuracy", "perplexity", "agreement", "max_deviation")
+        names = ("spearman", "cosine", "accuracy", "regression_error", "perplexity", "agreement", "max_deviation")
         return next((m for n in names if shown and (m := shown.run.measurement(n))), None)
 
     @property

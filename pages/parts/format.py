@@ -123,6 +123,8 @@ def value_of(metric: str, value: float | None) -> str:
         return size(value)
     if unit == "ratio":
         return share(value)
+    if unit == "share":
+        return percent(value, 0 if value is not None and value >= 0.1 else 1)
     shown = significant(value)
     return shown if shown == MISSING or not unit else f"{shown} {unit}"
 

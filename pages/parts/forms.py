@@ -141,7 +141,11 @@ def _remember(key: str, widget: str) -> None:
 
 
 def config_form(config: type[Config], names: Sequence[str], *, min_width: int = 150) -> dict[str, KnobValue]:
-    """One widget for each named knob, in the order of `names`."""
+    """One widget for each named knob that has an effect under those before it, in the order of `names`."""
     knobs = {knob.name: knob for knob in config.knobs()}
+    values: dict[str, KnobValue] = {}
     with st.grid("auto", min_column_width=min_width, gap="small", vertical_alignment="bottom"):
-        return {name: one_value(knobs[name], name) for name in names}
+        for name in names:
+            if is_shown(knobs[name], {before: [value] for before, value in values.items()}):
+                values[name] = one_value(knobs[name], name)
+    return values

@@ -8,7 +8,7 @@ import streamlit as st
 
 from engine.domain.experiment import RunStatus
 from engine.domain.metrics import METRICS
-from pages.parts import tables
+from pages.parts import experiment_load, tables
 from pages.parts.charts.bars import metric_bars
 from pages.parts.charts.speedup_quality import speedup_quality
 from pages.parts.comparison import Comparison, Row
@@ -33,6 +33,7 @@ def show(comparison: Comparison) -> None:
     _headline(comparison)
     _plot(comparison)
     _table(comparison)
+    experiment_load.show(comparison)
     _reasons(comparison)
     _bars(comparison)
 
@@ -52,7 +53,7 @@ def _headline(comparison: Comparison) -> None:
         st.metric(
             "Quality retained", share(shown.quality), border=True, delta_color="off", delta_arrow="off",
             delta=f"{'≥' if shown.acceptable else '<'} {share(comparison.experiment.guard_rail)}",
-            delta_description="guard-rail met" if shown.acceptable else "guard-rail not met",
+            delta_description="guard-rail: pass" if shown.acceptable else "guard-rail: fail",
             help=f"{METRICS[quality.name].title}: {significant(quality.median, 4)}" if quality else None,
         )  # fmt: skip
         _difference("Peak memory", shown, base, "peak_memory", size)

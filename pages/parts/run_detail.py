@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import streamlit as st
 
+from engine.compare.headroom import headroom
 from engine.domain.experiment import Round, Run, StageFacts
 from engine.domain.metrics import METRICS, Measurement
 from pages.parts import attachments
 from pages.parts.charts.distribution import latency_distribution, latency_over_time
-from pages.parts.format import duration, plain, plus_minus, ratio, significant, size, value_of
+from pages.parts.format import duration, plain, plus_minus, ratio, share, significant, size, value_of
 from pages.parts.results import CHART_CONFIG
 from pages.parts.shell import resources
 from pages.parts.theme import palette
 
 
-def show(run: Run, baseline: Run | None) -> None:
+def show(run: Run, baseline: Run | None, guard_rail: float) -> None:
     if run.measurements:
-        _headline(run)
+        _headline(run, guard_rail)
+        if far := headroom(run):
+            st.markdown(plain(far))
         _distribution(run, baseline)
     for remark in run.remarks:
         st.info(plain(remark), icon=":material/info:")
@@ -30,7 +33,7 @@ def show(run: Run, baseline: Run | None) -> None:
     _log(run)
 
 
-def _headline(run: Run) -> None:
+def _headline(run: Run, guard_rail: float) -> None:
     with st.grid(4, min_column_width=150, gap="small", key="headline"):
         speedup = ratio(1.0 if run.is_baseline else run.speedup.median if run.speedup else None)
         st.metric(
@@ -42,8 +45,17 @@ def _headline(run: Run) -> None:
             st.metric(
                 METRICS[name].title, value_of(name, found.median if found else None), border=True,
                 delta=plus_minus(found) or None, delta_color="off", delta_arrow="off",
-                delta_description="95 % interval" if found and found.ci95 else None,
+                delta_description=_passes(found.median, guard_rail) if found and name == "quality" else _interval(found),
+                help=f"Passes from {share(guard_rail)} on" if name == "quality" else None,
             )  # fmt: skip
+
+
+def _passes(quality: float, guard_rail: float) -> str:
+    return f"guard-rail: {'pass' if quality >= guard_rail else 'fail'}"
+
+
+def _interval(found: Measurement | None) -> str | None:
+    return "95 % interval" if found and found.ci95 else None
 
 
 def _distribution(run: Run, baseline: Run | None) -> None:

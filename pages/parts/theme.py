@@ -35,6 +35,8 @@ class Palette:
     neutral: str
     projected: str
     simulated: str
+    tint: str
+    """Fill of areas that text stands on."""
     guard_rail: str
     guard_rail_tint: str
     """Fill of the region below the guard-rail."""
@@ -49,7 +51,7 @@ class Palette:
 LIGHT = Palette(
     name="light", background="#FFFFFF", surface="#F7F8FA", text="#161B22", muted="#5B6472", border="#DDE1E7",
     grid="#E6E9EE", primary="#0068A8", faster="#0068A8", slower="#B34700", neutral="#5B6472", projected="#8A3F73",
-    simulated="#00775A", guard_rail="#B34700", guard_rail_tint="#FDF7F2",
+    simulated="#00775A", tint="#CFE3F1", guard_rail="#B34700", guard_rail_tint="#FDF7F2",
     runtimes={
         RuntimeId.OPENVINO: "#0072B2", RuntimeId.ONNXRUNTIME: "#C77700", RuntimeId.INDUCTOR: "#009E73",
         RuntimeId.EAGER: "#7A8190",
@@ -58,7 +60,7 @@ LIGHT = Palette(
 DARK = Palette(
     name="dark", background="#0F1419", surface="#151B22", text="#E6EAF0", muted="#9AA4B2", border="#2C3540",
     grid="#252D37", primary="#2477B3", faster="#56B4E9", slower="#F28E4C", neutral="#9AA4B2", projected="#E0A3C8",
-    simulated="#35C79A", guard_rail="#F28E4C", guard_rail_tint="#17181A",
+    simulated="#35C79A", tint="#1D4560", guard_rail="#F28E4C", guard_rail_tint="#17181A",
     runtimes={
         RuntimeId.OPENVINO: "#56B4E9", RuntimeId.ONNXRUNTIME: "#F0B429", RuntimeId.INDUCTOR: "#35C79A",
         RuntimeId.EAGER: "#9AA4B2",

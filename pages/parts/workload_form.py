@@ -20,8 +20,12 @@ _TARGETS = {
     "size": ("Size at most", TargetMetric.SIZE, "MB", 1e6),
 }
 """Choice to words, metric, unit in the form and the factor to the metric's own unit."""
+_GUARD_RAILS: dict[str, tuple[str, float | None]] = {
+    "99": ("99 % of the baseline", 0.99), "99.9": ("99.9 % of the baseline", 0.999), "other": ("Another", None),
+}  # fmt: skip
 _SUGGESTED_BOUND = {"latency": 15.0, "throughput": 100.0, "size": 50.0}
 _PROTOCOL = ("rounds", "round_seconds", "warmup_calls")
+_LOAD = ("pattern", "streams", "rate", "latency_bound", "percentile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,16 @@ def question_form(card: ModelCard) -> Question:
     """Workload, goal and data, with good answers already in place."""
     st.subheader("Workload", anchor=False)
     values = config_form(Workload, asked_of(card))
+    with st.expander("Load pattern", key="load", icon=":material/stacked_line_chart:"):
+        st.caption(
+            "The verdict always rests on calls one after the other. A pattern adds what the model does under load: several "
+            "items a query (multi-stream), a sweep of batch sizes up to the one above (offline), Poisson arrivals (server)."
+        )
+        values |= config_form(Workload, _LOAD)
     st.subheader("Goal", anchor=False)
     with st.grid("auto", min_column_width=150, gap="small", vertical_alignment="bottom"):
         target = _target()
-        guard_rail = st.number_input(
-            "Guard-rail", 0.0, 1.0, 0.99, 0.005, format="%.3f", key="guard_rail", bind="query-params",
-            help="Least quality retained that is acceptable; the baseline's is 1",
-        )  # fmt: skip
+        guard_rail = _guard_rail()
     with st.expander("Data for quality and calibration", key="data", icon=":material/dataset:"):
         st.caption("Without a dataset, real built-in inputs are used; those that calibrate are never scored.")
         dataset = dataset_choice("dataset", "Dataset for quality")
@@ -70,10 +77,24 @@ def asked_of(card: ModelCard) -> tuple[str, ...]:
     if card.task.takes_text:
         names.append("sequence_length")
     if card.task is TaskId.CAUSAL_LM:
-        names.append("new_tokens")
+        names += ["new_tokens", "kv_cache"]
     if card.task is TaskId.IMAGE_CLASSIFIER:
         names.append("image_size")
     return (*names, "threads")
+
+
+def _guard_rail() -> float:
+    """MLPerf's two, or any other; a link that names a value means that one."""
+    if "guard_rail" in st.query_params and "guard" not in st.query_params:
+        st.query_params["guard"] = "other"
+    chosen = linked_choice(
+        "Guard-rail", list(_GUARD_RAILS), "guard", lambda key: _GUARD_RAILS[key][0],
+        help="Least quality retained that passes; the baseline's is 1",
+    )  # fmt: skip
+    fixed = _GUARD_RAILS[chosen][1]
+    if fixed is not None:
+        return fixed
+    return float(st.number_input("Quality at least", 0.0, 1.0, 0.99, 0.005, format="%.4f", key="guard_rail", bind="query-params"))
 
 
 def _target() -> Target | None:

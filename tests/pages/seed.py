@@ -8,10 +8,13 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from engine.domain.artifact import Artifact, ArtifactFormat, ModelCard, TaskId, TensorSpec
+from engine.domain.codec import as_data
 from engine.domain.errors import Problem
-from engine.domain.experiment import Experiment, Round, Run, RunStatus, StageFacts
+from engine.domain.experiment import Attachment, Experiment, Round, Run, RunStatus, StageFacts
 from engine.domain.host import Environment
+from engine.domain.load import LoadPoint, LoadResult, Pattern
 from engine.domain.metrics import Measurement, Ratio, Verdict
+from engine.domain.operators import OVERHEAD, OperatorTime, profile_of
 from engine.domain.workload import Target, TargetMetric, Workload
 from storage import Storage
 
@@ -48,7 +51,7 @@ def seed_artifact(storage: Storage, name: str = "MiniLM-L6") -> Artifact:
 def seed_experiment(storage: Storage, artifact: Artifact, *, finished: bool = True) -> Experiment:
     """The invented runs above, one refused and one failed; unfinished: all of them queued."""
     experiment = Experiment(
-        uuid4().hex, "MiniLM-L6, batch 1, 128 tokens", artifact.id, Workload(), datetime.now(UTC),
+        uuid4().hex, "MiniLM-L6, batch 1, 128 tokens", artifact.id, Workload(pattern=Pattern.SERVER), datetime.now(UTC),
         target=Target(TargetMetric.LATENCY, 15.0),
     )  # fmt: skip
     texts = [("", "eager"), *((recipe, runtime) for recipe, runtime, *_ in INVENTED), ("@inductor", "inductor")]
@@ -79,6 +82,24 @@ def _finish(storage: Storage, run: Run, speedup: float, quality: float, verdict:
         (StageFacts("pruning", 2.1, {"parameters_before": 22_713_216, "parameters_after": 19_173_504, "ffn_width_after": 1072}),),
         "", 0,
     )  # fmt: skip
+    products = 30.0 / speedup
+    profile = profile_of(
+        "openvino" if run.recipe else "torch.profiler",
+        [
+            *(OperatorTime(type="linear", name=f"encoder.layer.{i}", layer=f"encoder.layer.{i}", calls=6, ms=products / 6, precision="fp32", shapes=((1, 128, 384), (384, 384))) for i in range(6)),
+            OperatorTime(type="softmax", name="attention", calls=6, ms=6.0),
+            OperatorTime(type=OVERHEAD, name=OVERHEAD, calls=1, ms=2.0),
+        ],
+        10,
+    )
+    load = LoadResult(
+        pattern=Pattern.SERVER, bound_ms=100.0,
+        points=tuple(
+            LoadPoint(throughput=share * speedup * 20, rate=share * speedup * 20, latencies={50: latency, 90: latency / (1.05 - share)}, queries=64, seconds=2.0, meets=share < 0.7)
+            for share in (0.4, 0.6, 0.8)
+        ),
+    )  # fmt: skip
+    storage.runs.record_attachments(run.id, attempt, [Attachment("operators", as_data(profile)), Attachment("load", as_data(load))])
     for index in range(3):
         storage.runs.record_round(Round(run.id, 1, index, {"latency": samples}), attempt)
     storage.runs.finish(

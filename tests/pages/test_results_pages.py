@@ -85,3 +85,26 @@ def test_hostile_names_stay_words(home: Storage, open_page: OpenPage) -> None:
     experiment = seed_experiment(home, artifact)
     app = open_page("experiment", query={"id": experiment.id})
     assert not any("![x](http" in str(m.value) or "<script>" in str(m.value) for m in (*app.markdown, *app.caption, *app.title))
+
+
+def test_a_run_shows_where_its_time_goes_and_what_it_does_under_load(home: Storage, experiment: Experiment, open_page: OpenPage) -> None:
+    run = home.runs.of_experiment(experiment.id)[3]
+    app = open_page("run", query={"id": run.id})
+    words = words_of(app)
+    assert "Most of a call goes to linear" in words and "of the baseline's to linear 79 %" in words
+    (types,) = (d.value for d in app.dataframe if "Baseline, ms" in d.value.columns)
+    assert list(types["Operator"]) == ["linear", "softmax", "between operators"]
+    assert "Under load: server" in words and "queries a second arrive at random with latency p90 within 100 ms" in words
+    assert "Under load: server" in words_of(open_page("experiment", query={"id": experiment.id}))
+
+
+def test_pass_or_fail_is_said_wherever_quality_is(home: Storage, experiment: Experiment, open_page: OpenPage) -> None:
+    runs = home.runs.of_experiment(experiment.id)
+    failing = next(r for r in runs if r.recipe == "pruning(sparsity=0.3)@openvino")
+    app = open_page("experiment", query={"id": experiment.id})
+    (table,) = (d.value for d in app.dataframe if "Guard-rail" in d.value.columns)
+    assert set(table["Guard-rail"]) == {"Pass", "Fail"}
+    (listed,) = (d.value for d in open_page("history", query={"text": "pruning"}).dataframe)
+    assert "Fail" in set(listed["Guard-rail"])
+    side = open_page("compare", query={"runs": f"{runs[0].id},{failing.id}"}).dataframe[0].value
+    assert list(side[side["Metric"] == "Guard-rail"].iloc[0])[1:] == ["Pass (at least 0.990)", "Fail (at least 0.990)"]

@@ -10,10 +10,15 @@ import onnxruntime
 
 from engine.domain.errors import StageError
 from engine.domain.ports import Array, Batch, Generation, Outputs
+from engine.domain.workload import KvCache
 
 
-def open_session(file: Path, threads: int, fixed: dict[str, int] | None = None) -> onnxruntime.InferenceSession:
+def open_session(
+    file: Path, threads: int, fixed: dict[str, int] | None = None, profile_prefix: str = ""
+) -> onnxruntime.InferenceSession:
     """A session on `threads` threads; `fixed` sets free dimensions by name before the graph is optimised.
+
+    With a `profile_prefix` it counts its operators and writes them to a file of that beginning.
 
     Raises StageError when onnxruntime refuses the file.
     """
@@ -21,6 +26,9 @@ def open_session(file: Path, threads: int, fixed: dict[str, int] | None = None) 
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if profile_prefix:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile_prefix
     for name, size in (fixed or {}).items():
         options.add_free_dimension_override_by_name(name, size)
     try:
@@ -51,6 +59,8 @@ class TensorExecutor:
 
 class LmExecutor:
     """A causal LM with its KV cache in buffers that past and present share."""
+
+    kv_cache = KvCache.STATIC
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session: onnxruntime.InferenceSession | None = session

@@ -9,13 +9,31 @@ import openvino as ov
 
 from engine.domain.errors import StageError
 from engine.domain.ports import Array, Batch, Generation, Outputs
+from engine.domain.workload import KvCache
 
 
-class TensorExecutor:
-    """Named tensors in, named tensors out; shapes are the workload's."""
+class _Counted:
+    """An infer request that knows how often it ran."""
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
         self._request: ov.InferRequest | None = compiled.create_infer_request()
+        self.inferences = 0
+
+    def counters(self) -> list[ov.ProfilingInfo]:
+        """Each node's mean time over all inferences, where the model was compiled with PERF_COUNT."""
+        assert self._request is not None
+        counters: list[ov.ProfilingInfo] = self._request.get_profiling_info()
+        return counters
+
+    def close(self) -> None:
+        self._request = None
+
+
+class TensorExecutor(_Counted):
+    """Named tensors in, named tensors out; shapes are the workload's."""
+
+    def __init__(self, compiled: ov.CompiledModel) -> None:
+        super().__init__(compiled)
         self._inputs = [(port.get_any_name(), port.get_element_type().to_dtype()) for port in compiled.inputs]
         self._outputs = [port.get_any_name() for port in compiled.outputs]
 
@@ -26,20 +44,20 @@ class TensorExecutor:
         for index, array in enumerate(arrays):
             request.set_input_tensor(index, ov.Tensor(array, shared_memory=True))
         request.infer()
+        self.inferences += 1
         return {name: request.get_output_tensor(i).data.copy() for i, name in enumerate(self._outputs)}
 
     def generate(self, input_ids: Array, new_tokens: int) -> Generation:
         raise StageError("Only a causal LM generates.", mend="Call infer.")
 
-    def close(self) -> None:
-        self._request = None
 
-
-class LmExecutor:
+class LmExecutor(_Counted):
     """A causal LM whose KV cache is the request's own state."""
 
+    kv_cache = KvCache.DYNAMIC
+
     def __init__(self, compiled: ov.CompiledModel) -> None:
-        self._request: ov.InferRequest | None = compiled.create_infer_request()
+        super().__init__(compiled)
         self._last = np.zeros(1, np.int64)
 
     def infer(self, batch: Batch) -> Outputs:
@@ -60,9 +78,6 @@ class LmExecutor:
                 logits = self._run(tokens[:, index : index + 1], self._last)
         return Generation(tokens, tuple(times))
 
-    def close(self) -> None:
-        self._request = None
-
     def _reset(self) -> None:
         assert self._request is not None
         self._request.reset_state()
@@ -76,4 +91,5 @@ class LmExecutor:
         for name, array in arrays.items():
             request.set_tensor(name, ov.Tensor(array, shared_memory=True))
         request.infer()
+        self.inferences += 1
         return np.asarray(request.get_tensor("logits").data)

@@ -6,13 +6,25 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.domain.experiment import Run
-from pages.parts.attachments import fpga_layers, fpga_resources, fpga_roofline, roofline, timeline
+from pages.parts.attachments import (
+    context,
+    fpga_layers,
+    fpga_resources,
+    fpga_roofline,
+    load,
+    operators,
+    roofline,
+    timeline,
+)
 from pages.parts.shell import resources
 
 Drawer = Callable[[Any, Any], None]
 """Draws a run's data of one kind; the second argument is the baseline's, or None."""
 
-DRAWERS: dict[str, Drawer] = {"roofline": roofline.draw, "fpga_layers": fpga_layers.draw, "fpga_roofline": fpga_roofline.draw, "fpga_resources": fpga_resources.draw, "timeline": timeline.show}
+DRAWERS: dict[str, Drawer] = {
+    "load": load.show, "context": context.show, "timeline": timeline.show, "operators": operators.show, "roofline": roofline.draw,
+    "fpga_layers": fpga_layers.draw, "fpga_roofline": fpga_roofline.draw, "fpga_resources": fpga_resources.draw,
+}  # fmt: skip
 """In the order of the page."""
 
 

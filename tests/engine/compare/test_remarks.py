@@ -1,17 +1,21 @@
-"""Each reason why nothing was gained, and none where something was."""
+"""Each cause of a missing gain is planted and found, and not found where it is not."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from engine.compare.causes import Cause, Evidence, causes_of
 from engine.compare.remarks import why_no_gain
 from engine.compare.speedup import Speedup
 from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
+from engine.domain.evidence import Counters, Examined
 from engine.domain.experiment import StageFacts
 from engine.domain.host import HostFacts
 from engine.domain.metrics import Ratio, Verdict
+from engine.domain.operators import OVERHEAD, OperatorProfile, OperatorTime, profile_of
 from engine.grammar import parse_recipe
 
 CARD = ModelCard(ArtifactFormat.HUGGINGFACE, TaskId.TEXT_ENCODER, "BertModel", 22_000_000, "float32", (), operators={"Linear": 36, "LayerNorm": 13})
@@ -19,47 +23,114 @@ OLD = HostFacts("h", "old", 2, 2**34, frozenset({"avx2"}))
 NEW = HostFacts("h", "new", 2, 2**34, frozenset({"avx512_vnni", "avx512_bf16"}))
 ALIKE = Speedup(Ratio(1.004, (0.99, 1.02)), Verdict.NOT_DISTINGUISHABLE, 0.013, 10)
 SLOWER = Speedup(Ratio(0.5, (0.49, 0.51)), Verdict.SLOWER, 0.01, 10)
+QUIET = Counters(threads=2, busy_cores=1.9, involuntary_switches=3.0)
+UNSTRUCTURED = StageFacts("pruning", 1.0, {"zero_share_before": 0.0, "zero_share_after": 0.3, "parameters_removed": 0.0})
 
 
-def why(recipe: str, speedup: Speedup = ALIKE, host: HostFacts = NEW, ms: float = 20.0, facts: tuple[StageFacts, ...] = ()) -> str:
-    return " ".join(why_no_gain(parse_recipe(recipe), facts, speedup, CARD, host, ms))
+def operators(*rows: tuple[str, str, int, float, str]) -> OperatorProfile:
+    """(type, name, calls, ms, precision) each."""
+    return profile_of(
+        "openvino", [OperatorTime(type=t, name=n, calls=c, ms=ms, precision=p) for t, n, c, ms, p in rows], 1
+    )
+
+
+LARGE = operators(("linear", "ffn", 36, 12.0, "fp32"), ("softmax", "attention", 6, 8.0, ""))
+INTEGERS = operators(("FullyConnected", "ffn", 36, 9.0, "int8"), ("Softmax", "attention", 6, 1.0, "fp32"))
+
+
+def evidence(recipe: str = "@inductor", **changes: Any) -> Evidence:
+    """Nothing to be found, but for what is changed."""
+    given: dict[str, Any] = {
+        "recipe": parse_recipe(recipe), "facts": (), "card": CARD, "host": NEW, "baseline_ms": 20.0, "run_ms": 20.0,
+        "baseline": Examined(counters=QUIET, operators=LARGE), "run": Examined(counters=QUIET, operators=INTEGERS),
+    }  # fmt: skip
+    return Evidence(**given | changes)
+
+
+def ran(profile: OperatorProfile = INTEGERS, **counters: Any) -> Examined:
+    return Examined(counters=replace(QUIET, **counters), operators=profile)
+
+
+PLANTED: dict[Cause, tuple[Evidence, str]] = {
+    Cause.DENSE_MASKS: (evidence("pruning(kind=unstructured)", facts=(UNSTRUCTURED,)), "30% of the weights became zeros"),
+    Cause.NO_INTEGER_UNITS: (evidence("quantization(format=int8)", host=OLD), "VNNI or AMX"),
+    Cause.NO_BF16_UNITS: (evidence("quantization(format=bf16)", host=OLD), "widened to fp32"),
+    Cause.FELL_BACK: (
+        evidence("quantization(format=int8)@openvino", run=ran(operators(("FullyConnected", "head", 1, 5.0, "fp32"), ("FullyConnected", "ffn", 9, 5.0, "int8")))),
+        "50% of a call's time passes in products that are dequantized and computed in fp32: head.",
+    ),
+    Cause.MEMORY_BOUND: (evidence("@openvino", weight_bytes=400_000_000, run_ms=25.0, bandwidth=20e9), "read at 16 GB/s, 80% of"),
+    Cause.DISPATCH_BOUND: (
+        evidence("@openvino", baseline_ms=0.4, baseline=ran(operators(("linear", "l", 50, 0.2, "fp32"), (OVERHEAD, OVERHEAD, 1, 0.2, "")))),
+        "0.4 ms for 50 operators, 8 µs each",
+    ),
+    Cause.COMMUNICATION_BOUND: (evidence(facts=(StageFacts("model_parallelism", 1.0, {"communication_share": 0.4}),)), "40% of a call"),
+    Cause.SHARED_CORES: (evidence(facts=(StageFacts("spreading", 1.0, {"workers": 2}),)), "2 workers share the 2 cores"),
+    Cause.IDLE_WORKERS: (evidence(facts=(StageFacts("spreading", 1.0, {"bubble_share": 0.6}),)), "60% of their time"),
+    Cause.OVERSUBSCRIBED: (evidence(run=ran(threads=8, involuntary_switches=911.0)), "8 threads share 2 cores"),
+    Cause.RECOMPILED: (evidence(run=ran(compiled_while_timed=3)), "compiled 3 more graphs"),
+}
+
+
+@pytest.mark.parametrize("cause", PLANTED, ids=[c.name for c in PLANTED])
+def test_a_planted_cause_is_found_alone(cause: Cause) -> None:
+    planted, words = PLANTED[cause]
+    (finding,) = causes_of(planted)
+    assert finding.cause is cause
+    assert words in finding.sentence
+    assert finding.sentence in why_no_gain(ALIKE, planted)
+
+
+def test_every_cause_is_planted() -> None:
+    assert set(PLANTED) == set(Cause)
+
+
+@pytest.mark.parametrize("recipe", ["@openvino", "pruning()", "quantization(format=int8)", "quantization(format=bf16)"])
+def test_without_evidence_no_cause_is_named(recipe: str) -> None:
+    assert causes_of(evidence(recipe, weight_bytes=30_000_000, run_ms=1.0, bandwidth=20e9)) == []
+    assert causes_of(evidence(recipe, weight_bytes=400_000_000, run_ms=200.0, bandwidth=20e9)) == []
+    assert causes_of(evidence(recipe, baseline=None, run=None)) == []
+
+
+def test_zeros_of_removed_neurons_are_no_masks() -> None:
+    shrunk = StageFacts("pruning", 1.0, {"zero_share_before": 0.0, "zero_share_after": 0.06, "parameters_removed": 0.3})
+    assert causes_of(evidence("pruning()", facts=(shrunk,))) == []
+
+
+def test_nobody_counted_the_operators_of_a_short_call() -> None:
+    (finding,) = causes_of(evidence(baseline=None, run=None, baseline_ms=0.4))
+    assert finding.cause is Cause.DISPATCH_BOUND
+
+
+def test_weights_that_are_only_stored_in_integers_say_so() -> None:
+    wide = operators(*(("FullyConnected", f"layer {i}", 1, 1.0, "fp32") for i in range(9)))
+    facts = (StageFacts("openvino", 1.0, {"mode": "weight_only"}),)
+    (finding,) = causes_of(evidence("quantization(format=int8)@openvino", facts=facts, run=ran(wide)))
+    assert finding.sentence.startswith("Only the weights are stored in fewer bits: 100%")
+    assert finding.sentence.endswith("layer 0, layer 1, layer 2, layer 3, layer 4 and 4 more.")
 
 
 def test_a_faster_run_has_nothing_to_explain() -> None:
-    assert why("@openvino", replace(ALIKE, verdict=Verdict.FASTER), OLD, 0.1) == ""
+    assert why_no_gain(replace(ALIKE, verdict=Verdict.FASTER), evidence(host=OLD, baseline_ms=0.1)) == ()
 
 
 def test_the_verdict_comes_first() -> None:
-    assert why("@inductor").startswith("Not distinguishable from the baseline: 1.00× (95 % interval 0.99–1.02), while the baseline's own rounds differ by 1.3%.")
-    assert why("@inductor", SLOWER).startswith("Slower than the baseline: 0.50×")
+    assert why_no_gain(ALIKE, evidence())[0] == (
+        "Not distinguishable from the baseline: 1.00× (95 % interval 0.99–1.02), while the baseline's own rounds differ by 1.3%."
+    )
+    assert why_no_gain(SLOWER, evidence())[0].startswith("Slower than the baseline: 0.50×")
 
 
-def test_what_the_stages_remarked_is_a_reason() -> None:
-    masks = StageFacts("pruning", 1.0, {}, ("Masks are still dense: no speedup.",))
-    assert "Masks are still dense: no speedup." in why("pruning(kind=unstructured)", facts=(masks, masks))
-    assert why("pruning(kind=unstructured)", facts=(masks, masks)).count("Masks") == 1
+def test_what_the_stages_remarked_is_a_reason_once() -> None:
+    kept = StageFacts("eager", 1.0, {}, ("2 linear layers keep their format.",))
+    assert why_no_gain(ALIKE, evidence(facts=(kept, kept)))[1:] == ("2 linear layers keep their format.",)
+    masks = replace(UNSTRUCTURED, remarks=("Masks are still dense: the matrices keep their shape.",))
+    (_, reason) = why_no_gain(ALIKE, evidence("pruning(kind=unstructured)", facts=(masks,)))
+    assert "kernels multiply zeros" in reason
 
 
-@pytest.mark.parametrize(("recipe", "word"), [("quantization(format=int8)", "VNNI"), ("quantization(format=bf16)", "bf16")])
-def test_arithmetic_the_cpu_lacks(recipe: str, word: str) -> None:
-    assert f"This CPU has no {'integer' if word == 'VNNI' else 'bf16'}" in why(recipe, host=OLD)
-    assert "This CPU" not in why(recipe, host=NEW)
-
-
-def test_calls_too_short_to_gain() -> None:
-    assert "takes only 0.4 ms" in why("@openvino", ms=0.4)
-    assert "takes only" not in why("@openvino", ms=20.0)
-
-
-def test_several_workers_on_one_host_say_what_they_share_and_wait_for() -> None:
-    shares: dict[str, float | int | str | bool] = {"workers": 2, "communication_share": 0.34, "bubble_share": 0.6}
-    said = why("model_parallelism()", SLOWER, facts=(StageFacts("spreading", 1.0, shares),))
-    assert "2 workers share the 2 cores" in said
-    assert "Communication-bound: for 34% of a call" in said and "60% of their time" in said
-    quick = StageFacts("spreading", 1.0, {**shares, "communication_share": 0.02, "bubble_share": 0.1})
-    assert "bound" not in why("model_parallelism()", SLOWER, facts=(quick,))
-
-
-def test_there_is_always_a_reason() -> None:
-    assert "The runtime runs the same arithmetic" in why("@inductor")
-    assert "takes too little of a call's time to show (this model is mostly Linear, LayerNorm)" in why("pruning()")
+def test_there_is_always_a_reason_with_where_the_time_goes() -> None:
+    assert "The runtime runs the same arithmetic" in why_no_gain(ALIKE, evidence())[1]
+    assert "(the baseline's time: linear 60 %, softmax 40 %)" in why_no_gain(ALIKE, evidence("pruning()"))[1]
+    unknown = evidence("pruning()", baseline=None, run=None)
+    assert "takes too little of a call's time to show (this model is mostly Linear, LayerNorm)" in why_no_gain(ALIKE, unknown)[1]

@@ -6,15 +6,18 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 import pytest
 
 from engine.domain.artifact import Artifact
+from engine.domain.codec import from_data
 from engine.domain.experiment import Experiment, Progress, Run, RunStatus
+from engine.domain.load import LoadResult, Pattern
 from engine.domain.metrics import LATENCY, PEAK_MEMORY, QUALITY, SIZE, THROUGHPUT
-from engine.domain.workload import DatasetRef, Workload
+from engine.domain.operators import OperatorProfile
+from engine.domain.workload import DatasetRef, Percentile, Workload
 from engine.execution.execute import end_cancelled, run_experiment
 from engine.execution.lock import HostLock
 from engine.execution.recorder import Report
@@ -97,6 +100,8 @@ def test_every_run_ends_with_measurements_and_a_speedup(bench: Bench) -> None:
         assert len(bench.storage.runs.rounds(run.id)) == QUICK.rounds
         assert bench.storage.files.exists(run.lowered_id)
         assert bench.transforms(run) == 1
+        operators = from_data(OperatorProfile, bench.storage.runs.attachments(run.id)["operators"])
+        assert operators.source in ("onnxruntime", "openvino") and operators.total_ms > 0
         fractions = [fraction for recipe, fraction in told if recipe == run.recipe]
         assert fractions == sorted(fractions) and fractions[0] >= 0.0 and fractions[-1] <= 1.0
     baseline = runs.pop("")
@@ -269,3 +274,27 @@ def test_what_opens_a_model_without_torch_carries_none(runtime: str) -> None:
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_under_server_load_the_highest_rate_is_found(bench: Bench) -> None:
+    experiment = bench.begin(SAME, workload=replace(QUICK, pattern=Pattern.SERVER, latency_bound=1000.0, percentile=Percentile.P50))
+    bench.carry_out(experiment)
+    for run in bench.runs(experiment).values():
+        assert run.status is RunStatus.SUCCEEDED, run.problems
+        load = from_data(LoadResult, bench.storage.runs.attachments(run.id)["load"])
+        assert load.best is not None and run.value("highest_rate") == load.best.rate
+        assert 0 < load.best.latencies[50] <= 1000.0 and run.value("load_latency") == load.best.latencies[50]
+
+
+def test_offline_sweeps_the_batch_and_keeps_none_of_the_models_it_made(bench: Bench) -> None:
+    experiment = bench.begin(SAME, workload=replace(QUICK, pattern=Pattern.OFFLINE, batch_size=3))
+    bench.carry_out(experiment)
+    runs = bench.runs(experiment)
+    for run in runs.values():
+        load = from_data(LoadResult, bench.storage.runs.attachments(run.id)["load"])
+        assert [p.batch for p in load.points] == [1, 2, 3] and load.remarks == ()
+        assert run.value("offline_throughput") == max(p.throughput for p in load.points)
+        assert bench.storage.files.exists(run.lowered_id)
+    smaller = replace(experiment, workload=replace(experiment.workload, batch_size=2), keep_models=False)
+    assert not bench.storage.files.exists(bench.key(smaller, runs[""]))
+    assert no_children()

@@ -45,8 +45,9 @@ class Played:
             raise StageError("Out of luck.")
         return {
             "request": {"open_seconds": 1.0, "first_call": 30.0, "warmup": [11.0, 10.0]},
-            "round": {"samples": {"latency": [10.0, 11.0]}},
+            "round": {"samples": {"latency": [10.0, 11.0]}, "calls": 3},
             "answers": {"answers_file": f"{self.name}.npz", "quality": []},
+            "examine": {"counters": {"threads": 1, "busy_cores": 1.0, "involuntary_switches": 0.0}},
         }[kind]
 
     def peak_pss_bytes(self) -> int:
@@ -132,7 +133,7 @@ def test_results_are_scored_against_the_baselines_answers() -> None:
     plain = Played.ask
 
     def ask(self: Played, message: dict[str, Any], **rest: Any) -> Any:
-        asked.append(message.get("answers", "no"))
+        asked.extend([message["answers"]] if "answers" in message else [])
         return plain(self, message, **rest)
 
     with pytest.MonkeyPatch.context() as patch, Block(0, candidates("bx"), start=stage, limits=LIMITS) as block:
@@ -253,3 +254,26 @@ def test_drift() -> None:
     assert drift([1.0, 1.05]) == pytest.approx(0.05)
     assert drift([1.05, 1.0]) == pytest.approx(0.05)
     assert drift([2.0]) == 0.0
+
+
+def test_with_a_meter_every_turn_has_its_joules_an_item() -> None:
+    class Meter:
+        joules = 0.0
+
+        def read(self) -> float:
+            self.joules += 6.0
+            return self.joules
+
+    with Block(0, candidates("bx"), start=Stage(), limits=LIMITS, meter=Meter()) as block:
+        (turns,) = block.rounds(1)
+    # 6 J between two readings, 3 calls of 4 items
+    assert [t.samples["energy"] for t in turns] == [(0.5,), (0.5,)]
+
+
+def test_a_child_that_cannot_be_examined_keeps_its_result() -> None:
+    with Block(0, candidates("bx"), start=Stage(fails_at={"b": "examine", "x": "examine"}), limits=LIMITS) as block:
+        list(block.rounds(1))
+        measured = list(block.results())
+    assert [m.run_id for m in measured] == ["b", "x"]
+    assert measured[0].examined is None and measured[0].unexamined == "Out of luck."
+    assert block.failures == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from engine.domain.deployment import Deployment, Formats, Lowered, NumberFormat
 from engine.domain.ports import Array, Executor
 from engine.domain.recipe import RuntimeId
+from engine.domain.workload import KvCache
 from engine.runtimes.registry import RUNTIMES, runtime_of
 from tests.engine.runtimes.conftest import MAKERS, WORKLOAD, batch_of, context_in, deployed
 
@@ -70,3 +72,12 @@ def test_greedy_tokens_equal_eagers(runtime: RuntimeId, tiny: dict[str, Path], t
     assert len(found.token_times) == 4
     assert list(found.token_times) == sorted(found.token_times)
     np.testing.assert_array_equal(other.generate(prompt, 4).tokens, expected.tokens)
+
+
+def test_a_fixed_kv_cache_gives_the_same_tokens(tiny: dict[str, Path], tmp_path: Path) -> None:
+    deployment = deployed(tiny["llama"], RuntimeId.EAGER)
+    lowered, growing = open_lowered(deployment, tmp_path / "eager")
+    fixed = runtime_of(RuntimeId.EAGER).open(lowered, deployment.card, replace(WORKLOAD, kv_cache=KvCache.STATIC), threads=1)
+    prompt = batch_of(deployment.card)["input_ids"]
+    for _ in range(2):
+        np.testing.assert_array_equal(fixed.generate(prompt, 5).tokens, growing.generate(prompt, 5).tokens)

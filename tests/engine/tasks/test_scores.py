@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import torch
 from hypothesis import given, settings
@@ -23,10 +24,10 @@ from engine.domain.metrics import ACCURACY, COSINE, Measurement
 from engine.domain.workload import Workload
 from engine.tasks.base import TaskBatch, filled_rows, gather
 from engine.tasks.causal_lm import CausalLM
-from engine.tasks.classes import LOGITS
+from engine.tasks.classes import LOGITS, class_ids, macro_f1, probability_overlap
 from engine.tasks.image_classifier import ImageClassifier
 from engine.tasks.images import Preprocessing
-from engine.tasks.intervals import mean_of
+from engine.tasks.intervals import largest_of, mean_of
 from engine.tasks.tensors import MOST_VALUES, Tensors
 from engine.tasks.text_classifier import TextClassifier
 from engine.tasks.text_encoder import TextEncoder, cosines, pooled, pooling_of, rank_correlation
@@ -181,10 +182,77 @@ def test_class_names_are_looked_up(tmp_path: Path) -> None:
     assert task.labels(card, directory, Items(texts=("a",))) is None
 
 
-def test_a_single_logit_is_no_classifier() -> None:
-    batch = TaskBatch({}, np.ones(2, bool))
-    with pytest.raises(StageError, match=r"shape \(2, 1\)"):
-        TextClassifier().answer({"logits": np.zeros((2, 1))}, batch)
+def test_macro_f1_agrees_with_sklearn_and_has_an_interval() -> None:
+    from sklearn.metrics import f1_score
+
+    labels, predicted = RNG.integers(0, 5, 300), RNG.integers(0, 4, 300)
+    ours = macro_f1(predicted, labels)
+    assert ours.median == pytest.approx(f1_score(labels, predicted, average="macro"))
+    assert ours.ci95 is not None and ours.ci95[0] < ours.median < ours.ci95[1]
+
+
+def test_where_all_answers_are_one_class_agreement_is_not_quality() -> None:
+    reference = np.tile([4.0, 0.0, 0.0], (50, 1))
+    damaged = np.tile([0.5, 0.0, 0.0], (50, 1))
+    scores = by_name(TextClassifier().score({LOGITS: reference}, {LOGITS: damaged}, None))
+    assert scores["agreement"].median == 1.0
+    assert scores["quality"].median == scores["probability_overlap"].median < 0.6
+    assert by_name(TextClassifier().score({LOGITS: reference}, {LOGITS: reference}, None))["quality"].median == 1.0
+
+
+def test_probability_overlap_is_one_minus_total_variation() -> None:
+    a, b = RNG.normal(size=(20, 4)), RNG.normal(size=(20, 4))
+    p, q = scipy.special.softmax(a, axis=1), scipy.special.softmax(b, axis=1)
+    assert probability_overlap(a, b) == pytest.approx(np.minimum(p, q).sum(axis=1))
+
+
+def test_one_output_is_a_regression() -> None:
+    batch = TaskBatch({}, np.ones(40, bool))
+    truth = RNG.normal(size=40)
+    reference = TextClassifier().answer({"logits": truth[:, None] + 0.1}, batch)
+    worse = {LOGITS: reference[LOGITS] + np.where(np.arange(40) % 2, 0.3, -0.3)[:, None]}
+    alone = by_name(TextClassifier().score(reference, worse, None))
+    assert alone["quality"].median == pytest.approx(1 - 0.3**2 / np.var(truth), rel=1e-3)
+    assert alone["max_deviation"].median == pytest.approx(0.3, rel=1e-4)
+    assert "agreement" not in alone
+    labelled = by_name(TextClassifier().score(reference, worse, truth))
+    # errors of 0.4 and 0.2 in turn against 0.1
+    assert labelled["regression_error"].median == pytest.approx(0.3, rel=1e-4)
+    assert labelled["quality"].median == pytest.approx(1 / 3, rel=1e-3)
+    assert all(m.ci95 is not None for m in labelled.values())
+    for labels in (None, truth):
+        assert by_name(TextClassifier().score(reference, reference, labels))["quality"].median == 1.0
+
+
+def test_values_that_never_change_are_kept_only_by_equal_ones() -> None:
+    constant, zero = {LOGITS: np.full((9, 1), 2.0)}, {LOGITS: np.zeros((9, 1))}
+    assert by_name(TextClassifier().score(constant, constant, None))["quality"].median == 1.0
+    assert by_name(TextClassifier().score(constant, zero, None))["quality"].median == 0.0
+
+
+def test_labels_of_a_regression_are_numbers(tmp_path: Path) -> None:
+    assert class_ids(tmp_path, Items(texts=("a", "b"), labels=np.array(["0.5", "-2"])), 1).tolist() == [0.5, -2.0]  # type: ignore[union-attr]
+    with pytest.raises(StageError, match="labels are names"):
+        class_ids(tmp_path, Items(texts=("a",), labels=np.array(["good"])), 1)
+
+
+def test_labelled_pairs_judge_quality_by_the_correlation_that_is_kept() -> None:
+    embeddings = RNG.normal(size=(400, 8)).astype(np.float32)
+    labels = cosines(embeddings[0::2], embeddings[1::2])
+    noisy = embeddings + RNG.normal(size=embeddings.shape).astype(np.float32)
+    scores = by_name(TextEncoder().score({"embedding": embeddings}, {"embedding": noisy}, labels))
+    assert scores["quality"].median == pytest.approx(scores["spearman"].median)
+    low, high = scores["quality"].ci95 or (0, 0)
+    assert low < scores["quality"].median < high < 1
+    unrelated = by_name(TextEncoder().score({"embedding": embeddings}, {"embedding": noisy}, np.tile([0.0, 1.0], 100)))
+    assert unrelated["quality"].median == pytest.approx(unrelated["cosine"].median)
+
+
+def test_the_largest_deviation_has_an_interval_that_ends_at_what_was_seen() -> None:
+    values = RNG.gamma(2, 1, 200)
+    ours = largest_of(COSINE, values)
+    assert ours.median == values.max()
+    assert ours.ci95 is not None and ours.ci95[0] <= ours.ci95[1] == values.max()
 
 
 def test_tensors_compare_all_outputs_of_an_item() -> None:

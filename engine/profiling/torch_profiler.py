@@ -1,0 +1,180 @@
+"""Operators of an opened torch module, eager or compiled, by torch.profiler.
+
+The executor that was timed is profiled, after its last timed call. An eager module tells
+which layer an operator belongs to by marks around its submodules; compiled code has its
+generated kernels marked by wrapping them where the generated program calls them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, record_function
+
+from engine.domain.operators import OVERHEAD, OperatorProfile, OperatorTime, profile_of
+from engine.executors.torch_compiled import InductorExecutor
+from engine.executors.torch_local import EagerExecutor
+
+_LAYER, _KERNEL = "layer: ", "kernel: "
+_INTEGER_KERNELS = {"_int_mm": "int8", "_weight_int8pack_mm": "fp32", "_weight_int4pack_mm_for_cpu": "fp32"}
+"""Arithmetic of torch's integer kernels; those that only store integers compute in floating point."""
+_HEAVY = ("linear", "addmm", "mm", "bmm", "matmul", "convolution", "conv2d", "scaled_dot_product_attention")
+_Key = tuple[str, str, str, tuple[tuple[int, ...], ...]]
+_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+def profile(executor: EagerExecutor, run: Callable[[], object], calls: int) -> OperatorProfile:
+    """`run` calls the executor once. The profile is of `calls` such calls, after one untimed."""
+    module, dtype = executor.module, _NAMES.get(executor.dtype, str(executor.dtype))
+    compiled = isinstance(executor, InductorExecutor)
+    with _marked_kernels() if compiled else _marked_layers(module):
+        run()
+        with torch.profiler.profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+            for _ in range(calls):
+                run()
+    return profile_of("torch.profiler", _operators(profiler.events() or [], calls, dtype), calls)
+
+
+def _operators(events: Any, calls: int, dtype: str) -> Iterator[OperatorTime]:
+    """Operators that no other operator called, with all that happened inside them."""
+    alike: dict[_Key, list[Any]] = defaultdict(list)
+    between = 0.0
+    for event in events:
+        if not _is_operator(event):
+            between += event.self_cpu_time_total
+        elif not _inside_operator(event):
+            alike[_type(event), _layer(event), _mark(event), _shapes(event)].append(event)
+    for (type_, layer, mark, shapes), found in alike.items():
+        kernel = mark or _kernel(found)
+        yield OperatorTime(
+            type=type_, name=layer or kernel, layer=layer, calls=max(1, round(len(found) / calls)),
+            ms=sum(e.cpu_time_total for e in found) / 1e3 / calls, kernel=kernel,
+            precision=_precision(type_, kernel, dtype), shapes=shapes,
+        )  # fmt: skip
+    if between:
+        yield OperatorTime(type=OVERHEAD, name=OVERHEAD, calls=1, ms=between / 1e3 / calls)
+
+
+def _is_operator(event: Any) -> bool:
+    return "::" in event.name or event.name.startswith(_KERNEL)
+
+
+def _inside_operator(event: Any) -> bool:
+    parent = event.cpu_parent
+    while parent is not None:
+        if _is_operator(parent):
+            return True
+        parent = parent.cpu_parent
+    return False
+
+
+def _type(event: Any) -> str:
+    if event.name.startswith(_KERNEL):
+        return "fused kernel"
+    return str(event.name).rpartition("::")[2]
+
+
+def _mark(event: Any) -> str:
+    return str(event.name).removeprefix(_KERNEL) if event.name.startswith(_KERNEL) else ""
+
+
+def _kernel(alike: Sequence[Any]) -> str:
+    """The callee with the most time of its own: what an operator such as linear came down to."""
+    times: dict[str, float] = defaultdict(float)
+    waiting = list(alike)
+    while waiting:
+        event = waiting.pop()
+        times[str(event.name)] += event.self_cpu_time_total
+        waiting.extend(event.cpu_children)
+    return max(times, key=lambda name: times[name])
+
+
+def _layer(event: Any) -> str:
+    parent = event.cpu_parent
+    while parent is not None:
+        if parent.name.startswith(_LAYER):
+            return str(parent.name).removeprefix(_LAYER)
+        parent = parent.cpu_parent
+    return ""
+
+
+def _shapes(event: Any) -> tuple[tuple[int, ...], ...]:
+    given = event.input_shapes or []
+    return tuple(tuple(s) for s in given if isinstance(s, (list, tuple)) and s and all(isinstance(n, int) for n in s))
+
+
+def _precision(type_: str, kernel: str, dtype: str) -> str:
+    known = _INTEGER_KERNELS.get(kernel.rpartition("::")[2]) or _INTEGER_KERNELS.get(type_)
+    if known:
+        return known
+    return dtype if any(type_.endswith(name) or f"_{name}" in type_ for name in _HEAVY) else ""
+
+
+@contextmanager
+def _marked_layers(module: nn.Module) -> Iterator[None]:
+    """A range of the profile around every submodule that runs, under its path."""
+    ranges: list[record_function] = []
+
+    def enter(path: str) -> Callable[..., None]:
+        def begin(*_: Any) -> None:
+            ranges.append(record_function(_LAYER + path))
+            ranges[-1].__enter__()  # type: ignore[no-untyped-call]
+
+        return begin
+
+    def leave(*_: Any) -> None:
+        ranges.pop().__exit__(None, None, None)
+
+    with ExitStack() as hooks:
+        for path, child in module.named_modules():
+            if path:
+                hooks.callback(child.register_forward_pre_hook(enter(path.removeprefix("model."))).remove)
+                hooks.callback(child.register_forward_hook(leave, always_call=True).remove)
+        yield
+
+
+@contextmanager
+def _marked_kernels() -> Iterator[None]:
+    """Inductor's generated kernels are globals of its generated modules; a wrapper around each names it."""
+    from torch._inductor.codecache import PyCodeCache
+
+    with ExitStack() as undo:
+        for generated in PyCodeCache.modules:
+            for name, kernel in list(vars(generated).items()):
+                if name.startswith("cpp_fused") and callable(kernel):
+                    setattr(generated, name, _marked(name, kernel))
+                    undo.callback(setattr, generated, name, kernel)
+        yield
+
+
+def _marked(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        with record_function(_KERNEL + name):
+            return kernel(*args)
+
+    return call
+
+
+def weights_bytes(executor: EagerExecutor) -> int:
+    """Of all parameters and buffers, shared ones once."""
+    held = {t.data_ptr(): t.nbytes for t in (*executor.module.parameters(), *executor.module.buffers())}
+    return sum(held.values())
+
+
+def activations_bytes(run: Callable[[], object]) -> int:
+    """The most that torch's allocator handed out at one time during a call, beyond what it had handed out before."""
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    assert profiler.profiler is not None, "it has just been stopped"
+    results = profiler.profiler.kineto_results
+    steps = sorted((e.start_ns(), e.nbytes()) for e in results.events() if e.name() == "[memory]")
+    held = most = 0
+    for _, size in steps:
+        held += size
+        most = max(most, held)
+    return most
