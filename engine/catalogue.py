@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from engine.domain.errors import RecipeError
 from engine.domain.technique import TechniqueSpec
+from engine.techniques.distillation.spec import SPEC as DISTILLATION
 from engine.techniques.distributed.spec import SPEC as DISTRIBUTED
 from engine.techniques.fpga.spec import SPEC as FPGA
 from engine.techniques.gpu.spec import SPEC as GPU
@@ -14,7 +15,9 @@ from engine.techniques.model_parallelism.spec import SPEC as MODEL_PARALLELISM
 from engine.techniques.pruning.spec import SPEC as PRUNING
 from engine.techniques.quantization.spec import SPEC as QUANTIZATION
 
-TECHNIQUES: tuple[TechniqueSpec, ...] = (PRUNING, QUANTIZATION, GPU, FPGA, MODEL_PARALLELISM, DISTRIBUTED)
+TECHNIQUES: tuple[TechniqueSpec, ...] = (
+    DISTILLATION, PRUNING, QUANTIZATION, GPU, FPGA, MODEL_PARALLELISM, DISTRIBUTED,
+)  # fmt: skip
 
 
 def spec_of(technique: str) -> TechniqueSpec:

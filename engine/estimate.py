@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from engine.catalogue import spec_of
 from engine.domain.artifact import ModelCard, TaskId
 from engine.domain.host import HostFacts
 from engine.domain.load import Pattern
@@ -49,7 +50,12 @@ def transform_seconds(plan: Plan, card: ModelCard) -> float:
     passes = len(plan.stages) + 1
     calibrating = 10.0 * len(plan.stages)
     weights = passes * card.parameters * _SECONDS_PER_PARAMETER
-    return _CHILD_SECONDS + _LOWER_SECONDS[plan.runtime] + calibrating + weights
+    return _CHILD_SECONDS + _LOWER_SECONDS[plan.runtime] + calibrating + weights + training_seconds(plan)
+
+
+def training_seconds(plan: Plan) -> float:
+    """Most that the plan's stages train; they end earlier when nothing improves."""
+    return 60 * sum(spec_of(stage.technique).training_minutes(stage.config) for stage in plan.stages)
 
 
 def measure_seconds(plan: Plan, card: ModelCard, workload: Workload, host: HostFacts) -> float:

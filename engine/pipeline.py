@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,8 @@ from engine.domain.experiment import Progress, StageFacts
 from engine.domain.load import LoadResult
 from engine.domain.metrics import Measurement, Provenance
 from engine.domain.plan import Plan, Stage
-from engine.domain.ports import Array, Batch, Computing, Context, Executor, Outputs, Runtime, Technique
+from engine.domain.ports import Array, Batch, Computing, Context, Executor, Material, Outputs, Runtime, Technique
+from engine.domain.recipe import Choice
 from engine.domain.workload import Workload
 from engine.executors.opening import open_lowered
 from engine.grammar import parse_recipe
@@ -66,18 +68,18 @@ def transform(request: TransformRequest, report: Report, *, prove: bool = True) 
     """
     plan = _plan(request, request.card)
     deployment = Deployment(request.card, Variant(request.artifact_dir), plan.runtime, request.workload)
-    calibration = _calibration(request, request.workload)
+    calibration, material = _calibration(request, request.workload)
     facts: list[StageFacts] = []
     for position, stage in enumerate(plan.stages):
-        context = _context(request, plan, position, stage.title, calibration, report)
+        context = _context(request, plan, position, stage.title, calibration, material, report)
         with _working(stage.title) as elapsed:
             applied = _technique(stage).apply(deployment, stage.config, context)
         facts.append(replace(applied.facts, seconds=elapsed()))
         deployment = applied.deployment
     if deployment.workload != request.workload:  # a replica's share of the batch
-        calibration = _calibration(request, deployment.workload)
+        calibration, _ = _calibration(request, deployment.workload)
     where, lowering_by = _lowering(plan)
-    context = _context(request, plan, len(plan.stages), where, calibration, report)
+    context = _context(request, plan, len(plan.stages), where, calibration, material, report)
     with _working(where) as elapsed:
         lowered = lowering_by.lower(deployment, context)
     copy_companions(Path(deployment.variant.directory), Path(lowered.directory))
@@ -206,18 +208,28 @@ def _answer(
 
 
 def _context(
-    request: TransformRequest, plan: Plan, position: int, title: str, calibration: Sequence[Batch], report: Report
-) -> Context:
+    request: TransformRequest, plan: Plan, position: int, title: str, calibration: Sequence[Batch], material: Material,
+    report: Report,
+) -> Context:  # fmt: skip
     """A stage's own directory, and a report whose fractions are of the whole."""
     count = len(plan.stages) + 1
-    scratch = Path(request.output_dir) / f"{position + 1}-{title.lower().replace(' ', '-')}"
+    name = f"{position + 1}-{title.lower().replace(' ', '-')}"
+    scratch = Path(request.output_dir) / name
     scratch.mkdir()
+    checkpoints = Path(request.checkpoint_dir) / _prefix(plan, position) if request.checkpoint_dir else None
 
     def whole(progress: Progress) -> None:
         report(Progress(progress.stage, (position + progress.fraction) / count))
 
     whole(Progress(title, 0.0))
-    return Context(scratch, calibration, whole, request.threads)
+    original = Variant(request.artifact_dir)
+    return Context(scratch, calibration, whole, request.threads, original, material, checkpoints)
+
+
+def _prefix(plan: Plan, position: int) -> str:
+    """A folder's name for what the stages up to this one make of the artifact, whatever runtime follows."""
+    spelled = "+".join(str(Choice(stage.technique, stage.config)) for stage in plan.stages[: position + 1])
+    return hashlib.sha256(spelled.encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -243,9 +255,14 @@ def _proof(
         return (prove(opening, batch_for(calibration, request.workload.batch_size)),)
 
 
-def _calibration(request: TransformRequest, workload: Workload) -> Sequence[Batch]:
-    items = _parts(request.card, request.dataset_file, request.calibration_file).calibration
-    return task_of(request.card).batches(request.card, Path(request.artifact_dir), workload, items)
+def _calibration(request: TransformRequest, workload: Workload) -> tuple[Sequence[Batch], Material]:
+    """What calibrates: as batches of the workload's shape, and as it is."""
+    card, directory, task = request.card, Path(request.artifact_dir), task_of(request.card)
+    parts = _parts(card, request.dataset_file, request.calibration_file)
+    items = parts.calibration
+    labels = task.labels(card, directory, items) if items.labelled and not items.pairs else None
+    material = Material(texts=items.flat_texts, arrays=items.arrays, labels=labels, scored_texts=parts.scored.flat_texts)
+    return task.batches(card, directory, workload, items), material
 
 
 def _parts(card: ModelCard, dataset_file: str, calibration_file: str) -> Parts:

@@ -72,7 +72,8 @@ class TransformRequest:
 
     `recipe` is the canonical text. Files that are empty: the built-in probes. The dataset
     is here because a dataset alone is split into scored and calibration parts. The
-    lowered files and each stage's own go under `output_dir`, which exists.
+    lowered files and each stage's own go under `output_dir`, which exists. What a stage
+    leaves in `checkpoint_dir` is there again when a killed transform is repeated; empty: nothing is.
     """
 
     artifact_dir: str
@@ -84,6 +85,7 @@ class TransformRequest:
     host: HostFacts
     threads: int
     dataset_file: str = ""
+    checkpoint_dir: str = ""
 
 
 @dataclass(frozen=True, slots=True)

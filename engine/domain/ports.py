@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from engine.domain.artifact import ModelCard
-from engine.domain.deployment import Applied, Deployment, Lowered
+from engine.domain.deployment import Applied, Deployment, Lowered, Variant
 from engine.domain.experiment import Attachment, Progress
 from engine.domain.metrics import Measurement
 from engine.domain.recipe import RuntimeId
@@ -24,6 +24,21 @@ Outputs = Mapping[str, Array]
 """Model outputs by name, as `Task` documents them."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """The calibration items as they are, before batches of the workload's shape are made of them: what a stage learns from.
+
+    `texts`, or `arrays` whose first axis is the item (uint8 images under `images`); `labels`
+    int64 class ids, one an item, where somebody gave them. `scored_texts` is what must not
+    come in through any other source.
+    """
+
+    texts: tuple[str, ...] = ()
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+    labels: Array | None = None
+    scored_texts: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a stage may use: where to write, what calibrates, whom to tell."""
@@ -34,6 +49,11 @@ class Context:
     """Real inputs, disjoint from what is scored. At least one batch."""
     report: Callable[[Progress], None]
     threads: int
+    original: Variant | None = None
+    """The artifact before any stage: a trained stage's teacher."""
+    material: Material | None = None
+    checkpoints: Path | None = None
+    """A directory of this stage's own that outlives a killed child; a repeated transform finds it as it was left."""
 
 
 class Technique(Protocol):

@@ -111,5 +111,7 @@ class TechniqueSpec:
     provenance: Callable[[Any, Situation], Provenance] = measured
     """(config, situation) -> what the run's numbers will be. Where it is not measured, the
     implementation is a `Computing` technique (engine.domain.ports), which computes them."""
+    training_minutes: Callable[[Any], float] = lambda config: 0.0
+    """config -> most minutes it trains, beyond what every stage takes."""
     suggested: tuple[str, ...] = ()
     """Recipes (canonical spelling) worth offering to a newcomer, best first."""

@@ -21,8 +21,9 @@ from engine.domain.errors import ChildError
 from engine.domain.experiment import Experiment, Progress, StageFacts
 from engine.domain.plan import Plan
 from engine.domain.technique import Phase
+from engine.estimate import training_seconds
 from engine.execution.leash import Leash
-from engine.execution.scratch import scratch
+from engine.execution.scratch import checkpoints, scratch
 from engine.host import environment, this_host
 from engine.requests import TransformRequest, TransformResult
 from engine.sandbox import RANKS, Limits
@@ -30,6 +31,7 @@ from engine.settings import Settings
 from storage import Storage
 
 TRANSFORM_SECONDS = 3600.0
+"""Most that a transform takes, training aside."""
 RESULT_FILE = "transform.json"
 CACHE_VERSION = "1"
 """Raise it when the same request no longer gives the same files."""
@@ -61,6 +63,19 @@ def transform_key(artifact: Artifact, plan: Plan, experiment: Experiment) -> str
         "watched_on": [this_host().name, workload.threads] if _spreads(plan) else [],
         # an experiment that keeps no models deletes its own without asking who else has them
         "owner": "" if experiment.keep_models else experiment.id,
+    }
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+
+
+def training_key(artifact: Artifact, experiment: Experiment) -> str:
+    """Everything but its recipe that a trained stage depends on: stages of equal recipes share what they learnt."""
+    workload = experiment.workload
+    depends = {
+        "cache": CACHE_VERSION,
+        "artifact": artifact.id,
+        "shape": [workload.sequence_length, workload.image_size],
+        "data": [ref.id if ref else "" for ref in (experiment.dataset, experiment.calibration)],
+        "versions": environment(0, "").versions,
     }
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
@@ -99,6 +114,7 @@ def transform(
     dataset, calibration = data_files(experiment, storage)
     key = transform_key(artifact, plan, experiment)
     with scratch(settings) as output:
+        kept_between = checkpoints(settings, training_key(artifact, experiment))
         request = TransformRequest(
             artifact_dir=str(artifact_dir),
             card=artifact.card,
@@ -109,10 +125,12 @@ def transform(
             host=this_host(),
             threads=experiment.workload.threads or this_host().cores,
             dataset_file=str(dataset or ""),
+            checkpoint_dir=str(kept_between),
         )
         readable = [artifact_dir, *filter(None, (dataset, calibration))]
+        seconds = TRANSFORM_SECONDS + training_seconds(plan)
         kind = "transform" + RANKS * _spreads(plan)
-        result = _ask(kind, request, readable, output, leash, log, report)
+        result = _ask(kind, request, readable, [output, kept_between], seconds, leash, log, report)
         _keep(result, output, key, storage)
     kept = find_transformed(key, storage)
     assert kept is not None
@@ -127,7 +145,8 @@ def _ask(
     kind: str,
     request: TransformRequest,
     readable: list[Path],
-    output: Path,
+    writable: list[Path],
+    seconds: float,
     leash: Leash,
     log: Path,
     report: Callable[[Progress], None],
@@ -135,14 +154,14 @@ def _ask(
     child = leash.start(
         kind,
         readable=readable,
-        writable=[output],
-        limits=Limits.of_host(wall_seconds=TRANSFORM_SECONDS),
+        writable=writable,
+        limits=Limits.of_host(wall_seconds=seconds),
         log=log,
         threads=request.threads,
     )
     try:
         message = {"request": as_data(request)}
-        answer = child.ask(message, timeout=TRANSFORM_SECONDS, report=report, tick=leash.check)
+        answer = child.ask(message, timeout=seconds, report=report, tick=leash.check)
         return from_data(TransformResult, answer)
     finally:
         leash.end(child)

@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from engine.domain.deployment import Applied, Deployment
-from engine.domain.errors import NothingChanged, StageError
+from engine.domain.errors import NothingChanged
 from engine.domain.experiment import Progress, StageFacts
-from engine.domain.ports import Batch, Context
+from engine.domain.ports import Context
+from engine.surgery.ffn import feed_forwards
+from engine.surgery.firstorder import first_order
+from engine.surgery.importance import Evidence, observe
+from engine.surgery.shapes import Shape, compare, macs_of, shape_of_file, shape_of_module
+from engine.surgery.statistics import recalibrate
 from engine.tasks.loading import WEIGHTS, load_module, save_variant
 from engine.tasks.traceable import Traceable
-from engine.techniques.pruning.channels import prune_channels, readers
-from engine.techniques.pruning.facts import Shape, compare, shape_of_file, shape_of_module
-from engine.techniques.pruning.ffn import feed_forwards, prune_ffn
-from engine.techniques.pruning.heads import attentions, prune_heads
-from engine.techniques.pruning.importance import Moments, observe
+from engine.techniques.pruning.cutting import (
+    Attributes,
+    Channels,
+    Heads,
+    Layers,
+    Neurons,
+    Shares,
+    Target,
+    demand_places,
+    least_everywhere,
+)
 from engine.techniques.pruning.masks import mask_weights, maskable
-from engine.techniques.pruning.spec import SPEC, Importance, Kind, PruningConfig, PruningTarget
+from engine.techniques.pruning.sensitivity import scan
+from engine.techniques.pruning.sparsegpt import sparsify
+from engine.techniques.pruning.spec import SPEC, Importance, Kind, PruningConfig, PruningTarget, Ratios
+from engine.training.distil import Course, Taught, distil
 
 STILL_DENSE = "Masks are still dense: the matrices keep their shape, so no speedup is expected."
-Attributes = dict[str, dict[str, Any]]
+NOT_RECOVERED = "Nothing was trained after the cut: expect the quality to suffer, and choose recover=true if it does."
 
 
 class Pruning:
-    """One shot, no retraining; calibration data decides what matters, labels are not needed."""
+    """Calibration data decides what matters, labels are not needed; recovery trains towards the uncut model."""
 
     spec = SPEC
 
@@ -40,80 +56,125 @@ class Pruning:
         """
         began = time.perf_counter()
         module = load_module(deployment.variant, deployment.card)
-        target = _target(config, module)
         before = shape_of_module(module)
-        example = _example(module, context.calibration[0])
-        macs = _macs(module, example)
-        moments = self._moments(module, target, config, context)
-        attributes = _prune(module, target, config.sparsity, moments, example)
-        variant = save_variant(module, context.scratch, attributes, deployment.variant)
+        example = tuple(torch.from_numpy(context.calibration[0][name][:1]) for name in module.inputs)
+        macs = macs_of(module, example)
+        work = _Work(module, deployment, config, context, example)
+        work.run()
+        variant = save_variant(module, context.scratch, work.attributes, deployment.variant)
         written = shape_of_file(Path(variant.directory) / WEIGHTS, before)
-        facts = compare(before, written) | {"target": str(target), "importance": str(config.importance)}
-        facts |= {"macs_before": macs, "macs_after": _macs(module, example)}
+        facts = compare(before, written) | {"target": work.target, "importance": str(config.importance)}
+        facts |= {"macs_before": macs, "macs_after": macs_of(module, example)} | work.facts
         _demand_change(before, written, config)
-        remarks = (STILL_DENSE,) if config.kind is Kind.UNSTRUCTURED else ()
-        stage = StageFacts(self.spec.id, time.perf_counter() - began, facts, remarks)
+        stage = StageFacts(self.spec.id, time.perf_counter() - began, facts, tuple(work.remarks))
         return Applied(deployment.with_(variant=variant), stage)
 
-    def _moments(self, module: Traceable, target: str, config: PruningConfig, context: Context) -> Mapping[str, Moments] | None:
-        if config.importance is Importance.MAGNITUDE:
-            return None
-        observed: Callable[[], Sequence[str]] = {
-            "ffn": lambda: [block.reader for block in feed_forwards(module.model)],
-            "heads": lambda: [block.output for block in attentions(module.model)],
-            "channels": lambda: readers(module.model),
-            "weights": lambda: maskable(module.model),
-        }[target]
 
-        def progress(share: float) -> None:
-            context.report(Progress("Observing activations", 0.1 + 0.7 * share))
+class _Work:
+    """One model being cut, round by round; what came of it gathers in `attributes`, `facts` and `remarks`."""
 
-        return observe(module, observed(), context.calibration, progress)
+    def __init__(
+        self, module: Traceable, deployment: Deployment, config: PruningConfig, context: Context, example: tuple[Tensor, ...]
+    ) -> None:
+        self._module, self._deployment, self._config, self._context, self._example = module, deployment, config, context, example
+        self.target = _target(config, module)
+        self.attributes: Attributes = {}
+        self.facts: dict[str, float | int | str | bool] = {}
+        self.remarks: list[str] = []
+        self.sensitivity: dict[str, Any] | None = None
+        self.curves: list[dict[str, Any]] = []
+
+    def run(self) -> None:
+        if self.target == "weights":
+            self._mask()
+            self.remarks.append(STILL_DENSE)
+            return
+        rounds = self._config.rounds
+        for index in range(rounds):
+            # each round removes its share of what is left, so that the last reaches the whole
+            share = 1 - (1 - self._config.sparsity) ** (1 / rounds)
+            self._cut(float(share if rounds > 1 else self._config.sparsity))
+            if self._config.recover:
+                self._recover(index)
+        if not self._config.recover:
+            self.remarks.append(NOT_RECOVERED)
+
+    def _cut(self, share: float) -> None:
+        module = self._module
+        target = self._target_of()
+        places = target.places(module)
+        demand_places(module, self.target, places)
+        evidence = self._evidence(places) if not isinstance(target, Layers) else Evidence()
+        shares = self._shares(target, share, evidence)
+        with torch.no_grad():
+            changed = target.cut(module, shares, evidence, self._example)
+        self.attributes |= changed
+        if isinstance(target, Channels) and (layers := recalibrate(module, self._context.calibration)):
+            self.facts["batch_norms_recalibrated"] = layers
+
+    def _shares(self, target: Target, share: float, evidence: Evidence) -> Shares:
+        if self._config.ratios is Ratios.EQUAL or isinstance(target, (Channels, Layers)):
+            return share
+        scores = target.scores(self._module, evidence)
+        if self._config.ratios is Ratios.GLOBAL:
+            return least_everywhere(scores, share)
+        found = scan(
+            self._module, scores, evidence, self._context.calibration, self._deployment.card.task,
+            lambda done: self._context.report(Progress("Scanning each layer's sensitivity", 0.5 + 0.3 * done)),
+        )  # fmt: skip
+        proposed = found.proposal(share)
+        self.sensitivity = self.sensitivity or found.data(proposed)
+        self.facts |= {"least_share": min(proposed.values()), "largest_share": max(proposed.values())}
+        return proposed
+
+    def _recover(self, index: int) -> None:
+        config, context = self._config, self._context
+        course = Course(minutes=config.minutes / config.rounds, steps=config.steps, sentences=config.sentences)
+        checkpoints = context.checkpoints / f"round-{index + 1}" if context.checkpoints else None
+        taught: Taught = distil(self._module, self._deployment, replace(context, checkpoints=checkpoints), course, start=0.3)
+        self.facts |= taught.facts
+        self.remarks[:] = taught.remarks
+        self.curves.append(taught.curve)
+
+    def _mask(self) -> None:
+        module, config = self._module, self._config
+        paths = maskable(module.model)
+        demand_places(module, self.target, paths)
+        if config.importance is Importance.SPARSEGPT:
+            sparsify(module, paths, config.sparsity, self._context.calibration, self._observing)
+            return
+        moments = self._evidence(paths).moments
+        with torch.no_grad():
+            mask_weights(module.model, config.sparsity, moments)
+
+    def _evidence(self, places: Sequence[str]) -> Evidence:
+        context, card = self._context, self._deployment.card
+        match self._config.importance:
+            case Importance.MAGNITUDE:
+                return Evidence()
+            case Importance.TAYLOR:
+                taylor: Mapping[str, Tensor] = first_order(self._module, places, context.calibration, card.task, self._observing)
+                return Evidence(observe(self._module, places, context.calibration, self._observing), taylor)
+            case _:
+                return Evidence(observe(self._module, places, context.calibration, self._observing))
+
+    def _observing(self, share: float) -> None:
+        self._context.report(Progress("Observing activations", 0.1 + 0.2 * share))
+
+    def _target_of(self) -> Target:
+        known: dict[str, Target] = {
+            "ffn": Neurons(), "heads": Heads(), "layers": Layers(), "channels": Channels(self._config.ratios is Ratios.GLOBAL),
+        }  # fmt: skip
+        return known[self.target]
 
 
 def _target(config: PruningConfig, module: Traceable) -> str:
-    """What is removed: `ffn`, `heads`, `channels` or single `weights`."""
-    if config.kind is Kind.UNSTRUCTURED:
+    """What is removed: `ffn`, `heads`, `channels`, `layers` or single `weights`."""
+    if config.kind is not Kind.STRUCTURED:
         return "weights"
     if config.target is not PruningTarget.AUTO:
         return str(config.target)
     return "ffn" if feed_forwards(module.model) else "channels"
-
-
-def _prune(
-    module: Traceable, target: str, sparsity: float, moments: Mapping[str, Moments] | None, example: tuple[torch.Tensor, ...]
-) -> Attributes:
-    """Change the module; the attributes that follow. Raises StageError."""
-    with torch.no_grad():
-        match target:
-            case "ffn":
-                attributes, found = prune_ffn(module.model, sparsity, moments)
-            case "heads":
-                attributes, found = prune_heads(module.model, sparsity, moments)
-            case "weights":
-                attributes, found = {}, mask_weights(module.model, sparsity, moments)
-            case _:
-                attributes, found = {}, readers(module.model)
-                prune_channels(module, sparsity, moments, example)
-    if not found:
-        raise StageError(
-            f"A {type(module.model).__name__} has no {target} of a shape that is known here.",
-            mend="Choose another target, or kind=unstructured.",
-        )
-    return attributes
-
-
-def _example(module: Traceable, batch: Batch) -> tuple[torch.Tensor, ...]:
-    return tuple(torch.from_numpy(batch[name][:1]) for name in module.inputs)
-
-
-def _macs(module: Traceable, example: tuple[torch.Tensor, ...]) -> int:
-    """Multiply-accumulates of one item, as PyTorch counts them."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(*example)
-    return int(counter.get_total_flops()) // 2
 
 
 def _demand_change(before: Shape, after: Shape, config: PruningConfig) -> None:
@@ -122,5 +183,5 @@ def _demand_change(before: Shape, after: Shape, config: PruningConfig) -> None:
             f"All {before.parameters} parameters are still there.",
             mend="Choose a higher sparsity or another target.",
         )
-    if config.kind is Kind.UNSTRUCTURED and after.zeros <= before.zeros:
+    if config.kind is not Kind.STRUCTURED and after.zeros <= before.zeros:
         raise NothingChanged("No weight became zero.", mend="Choose a higher sparsity.")

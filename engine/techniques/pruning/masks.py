@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from engine.techniques.pruning.importance import Moments
+from engine.surgery.importance import Moments
 
 MASKED = (nn.Linear, Conv1D, nn.Conv2d)
 

@@ -67,6 +67,7 @@ SPEC = TechniqueSpec(
     config=QuantizationConfig,
     implementation="engine.techniques.quantization.apply:Quantization",
     rules=(
+        After(TechniqueId("distillation"), "A student learns in full precision; quantized weights cannot be trained."),
         After(
             TechniqueId("pruning"),
             "Pruning scores weights in full precision and cuts tensors; quantized tensors cannot be cut.",

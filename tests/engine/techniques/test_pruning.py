@@ -21,10 +21,10 @@ from engine.domain.ports import Batch, Context
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
 from engine.executors.torch_local import EagerExecutor
+from engine.surgery.matrices import kept_size
 from engine.tasks.loading import load_module, save_variant
 from engine.tasks.traceable import Traceable, parameters_of
 from engine.techniques.pruning.apply import STILL_DENSE, Pruning
-from engine.techniques.pruning.matrices import kept_size
 from engine.techniques.pruning.spec import PruningConfig
 from tests.models import IMAGE_SIZE, VOCABULARY, tiny_bert, tiny_card, tiny_llama, tiny_resnet, tiny_vit
 

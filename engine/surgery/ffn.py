@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.techniques.pruning.importance import Moments
-from engine.techniques.pruning.matrices import (
+from engine.surgery.importance import Evidence
+from engine.surgery.matrices import (
     in_norms,
     is_linear,
     keep_inputs,
@@ -18,6 +18,7 @@ from engine.techniques.pruning.matrices import (
     kept_size,
     matrix,
     out_norms,
+    ratio_of,
     sizes,
 )
 
@@ -59,21 +60,22 @@ def feed_forwards(model: nn.Module) -> list[FeedForward]:
 
 
 def prune_ffn(
-    model: nn.Module, sparsity: float, moments: Mapping[str, Moments] | None
+    model: nn.Module, sparsity: float | Mapping[str, float], evidence: Evidence
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Cut every block by `sparsity`; the attributes that follow, and the readers' paths.
+    """Cut every block by `sparsity` (or by its reader's); the attributes that follow, and the readers' paths.
 
-    With `moments`, a neuron matters as much as its activation varies times the weights
-    that read it, and its mean goes into the reader's bias, where there is one (FLAP,
-    arXiv:2312.11983); without, as much as its weights are large.
+    Where activations were seen, what the removed neurons add on average goes into the
+    reader's bias, if it has one (FLAP, arXiv:2312.11983).
     """
     attributes: dict[str, dict[str, Any]] = {}
     blocks = feed_forwards(model)
     for block in blocks:
         makers: list[Any] = [model.get_submodule(path) for path in block.makers]
         reader: Any = model.get_submodule(block.reader)
-        seen = moments.get(block.reader) if moments is not None else None
-        kept = _kept(makers, reader, sparsity, seen)
+        kept = kept_neurons(model, block, ratio_of(sparsity, block.reader), evidence)
+        if len(kept) == sizes(reader)[0]:
+            continue
+        seen = evidence.seen(block.reader)
         if seen is not None and reader.bias is not None:
             _absorb_mean(reader, kept, seen.mean)
         for maker in makers:
@@ -86,14 +88,26 @@ def prune_ffn(
     return attributes, [block.reader for block in blocks]
 
 
-def _kept(makers: list[Any], reader: Any, sparsity: float, seen: Moments | None) -> Tensor:
-    """Indices of the neurons that stay, ascending."""
-    if seen is None:
-        score = in_norms(reader) * torch.stack([out_norms(maker) for maker in makers]).prod(0)
-    else:
-        score = in_norms(reader) * (seen.rms if reader.bias is None else seen.deviation)
-    count = kept_size(len(score), sparsity)
+def kept_neurons(model: nn.Module, block: FeedForward, sparsity: float, evidence: Evidence) -> Tensor:
+    """Indices of the neurons that stay, ascending; all of them at a sparsity of 0."""
+    score = neuron_scores(model, block, evidence)
+    count = kept_size(len(score), sparsity) if sparsity > 0 else len(score)
     return score.topk(count).indices.sort().values
+
+
+def neuron_scores(model: nn.Module, block: FeedForward, evidence: Evidence) -> Tensor:
+    """How much each neuron matters.
+
+    To first order what its loss does to the answer; else as much as its activation varies
+    times the weights that read it; else as much as its weights are large.
+    """
+    reader: Any = model.get_submodule(block.reader)
+    if evidence.taylor is not None:
+        return evidence.taylor[block.reader]
+    if seen := evidence.seen(block.reader):
+        return in_norms(reader) * (seen.rms if reader.bias is None else seen.deviation)
+    makers: list[Any] = [model.get_submodule(path) for path in block.makers]
+    return in_norms(reader) * torch.stack([out_norms(maker) for maker in makers]).prod(0)
 
 
 def _absorb_mean(reader: Any, kept: Tensor, mean: Tensor) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.techniques.pruning.importance import Moments
-from engine.techniques.pruning.matrices import in_norms, is_linear, keep_inputs, keep_outputs, out_norms, sizes
+from engine.surgery.importance import Evidence
+from engine.surgery.matrices import in_norms, is_linear, keep_inputs, keep_outputs, out_norms, ratio_of, sizes
 
 _SHAPES: tuple[tuple[tuple[str, str, str], str], ...] = (
     (("self.query", "self.key", "self.value"), "output.dense"),  # BERT, RoBERTa, ELECTRA
@@ -51,19 +51,18 @@ def attentions(model: nn.Module) -> list[Attention]:
 
 
 def prune_heads(
-    model: nn.Module, sparsity: float, moments: Mapping[str, Moments] | None
+    model: nn.Module, sparsity: float | Mapping[str, float], evidence: Evidence
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Cut every attention by `sparsity` of its (key-value) heads; the attributes that follow, and the outputs' paths.
-
-    A head matters as much as the activations it passes on times the weights that read
-    them; without `moments`, as much as its weights are large.
-    """
+    """Cut every attention by `sparsity` (or by its output's) of its (key-value) heads; the attributes that
+    follow, and the outputs' paths."""
     attributes: dict[str, dict[str, Any]] = {}
     blocks = [block for block in attentions(model) if block.kv_heads > 1]
     for block in blocks:
         inputs: list[Any] = [model.get_submodule(path) for path in block.inputs]
         output: Any = model.get_submodule(block.output)
-        kept = _kept(block, inputs, output, sparsity, moments[block.output] if moments is not None else None)
+        kept = kept_heads(model, block, ratio_of(sparsity, block.output), evidence)
+        if len(kept) == block.kv_heads:
+            continue
         queries = _features(kept, block.heads // block.kv_heads * block.head_dim)
         keys = _features(kept, block.head_dim)
         if len(inputs) == 1:
@@ -86,16 +85,28 @@ def _block(core: str, module: Any, names: list[str], shapes: list[Any]) -> Atten
     return Attention(core, tuple(names[:-1]), names[-1], head_dim, width // head_dim, keys // head_dim)
 
 
-def _kept(block: Attention, inputs: list[Any], output: Any, sparsity: float, seen: Moments | None) -> Tensor:
-    """Indices of the key-value heads that stay, ascending."""
-    if seen is not None:
+def kept_heads(model: nn.Module, block: Attention, sparsity: float, evidence: Evidence) -> Tensor:
+    """Indices of the key-value heads that stay, ascending; all of them at a sparsity of 0."""
+    score = head_scores(model, block, evidence)
+    gone = max(round(block.kv_heads * sparsity), 1) if sparsity > 0 else 0
+    return score.topk(max(block.kv_heads - gone, 1)).indices.sort().values
+
+
+def head_scores(model: nn.Module, block: Attention, evidence: Evidence) -> Tensor:
+    """How much each key-value head matters.
+
+    To first order what its loss does to the answer; else as much as the activations it
+    passes on times the weights that read them; else as much as its weights are large.
+    """
+    output: Any = model.get_submodule(block.output)
+    if evidence.taylor is not None:
+        return evidence.taylor[block.output].view(block.kv_heads, -1).sum(1)
+    if seen := evidence.seen(block.output):
         feature = in_norms(output) * seen.rms
     else:
-        values = out_norms(inputs[-1])[-block.kv_heads * block.head_dim :].view(block.kv_heads, 1, block.head_dim)
-        feature = (in_norms(output).view(block.kv_heads, -1, block.head_dim) * values).flatten()
-    score = feature.square().view(block.kv_heads, -1).sum(1)
-    count = max(block.kv_heads - max(round(block.kv_heads * sparsity), 1), 1)
-    return score.topk(count).indices.sort().values
+        values = out_norms(model.get_submodule(block.inputs[-1]))[-block.kv_heads * block.head_dim :]
+        feature = (in_norms(output).view(block.kv_heads, -1, block.head_dim) * values.view(block.kv_heads, 1, -1)).flatten()
+    return feature.square().view(block.kv_heads, -1).sum(1)
 
 
 def _features(heads: Tensor, width: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,17 +9,21 @@ import torch_pruning
 from torch import Tensor, nn
 
 from engine.domain.errors import StageError
+from engine.surgery.importance import Evidence
 from engine.tasks.traceable import Traceable
-from engine.techniques.pruning.importance import Moments
 
 READERS = (nn.Conv2d, nn.Linear)
+MOST_OF_A_GROUP = 0.95
+"""Of its channels, whatever the scores say: a group with none left would cut the network in two."""
 
 
-class ActivationImportance:
-    """Norm of the weights that read a channel times the activation they meet, over all readers of a group."""
+class ObservedImportance:
+    """Of a channel, over all layers that read it: the norm of their weights times the activation they meet,
+    or what its loss does to the answer."""
 
-    def __init__(self, model: nn.Module, moments: Mapping[str, Moments]) -> None:
-        self._moments = {id(model.get_submodule(path)): seen for path, seen in moments.items()}
+    def __init__(self, model: nn.Module, evidence: Evidence) -> None:
+        self._paths = {id(model.get_submodule(path)): path for path in evidence.taylor or evidence.moments or ()}
+        self._evidence = evidence
 
     def __call__(self, group: Any) -> Tensor | None:
         scores = [s for s in (self._of(dependency, indices) for dependency, indices in group) if s is not None]
@@ -31,12 +34,20 @@ class ActivationImportance:
 
     def _of(self, dependency: Any, indices: list[int]) -> Tensor | None:
         module, kind = dependency.target.module, dependency.handler.__name__
-        seen = self._moments.get(id(module))
-        if seen is None or "in_channels" not in kind or (isinstance(module, nn.Conv2d) and module.groups > 1):
+        path = self._paths.get(id(module))
+        if path is None or "in_channels" not in kind or (isinstance(module, nn.Conv2d) and module.groups > 1):
             return None
-        weight = module.weight.data.transpose(0, 1).flatten(1)
-        score: Tensor = torch.linalg.vector_norm(weight, dim=1) * seen.rms
+        score = self._score(path, module)
         return score[torch.tensor(indices)] / score.mean().clamp_min(1e-12)
+
+
+    def _score(self, path: str, module: Any) -> Tensor:
+        if self._evidence.taylor is not None:
+            return self._evidence.taylor[path]
+        seen = self._evidence.seen(path)
+        assert seen is not None
+        score: Tensor = torch.linalg.vector_norm(module.weight.data.transpose(0, 1).flatten(1), dim=1) * seen.rms
+        return score
 
 
 def readers(model: nn.Module) -> list[str]:
@@ -44,14 +55,18 @@ def readers(model: nn.Module) -> list[str]:
     return [path for path, m in model.named_modules() if type(m) in READERS]
 
 
-def prune_channels(module: Traceable, sparsity: float, moments: Mapping[str, Moments] | None, example: tuple[Tensor, ...]) -> None:
-    """Cut every group of channels by `sparsity`; the model's outputs keep their size.
+def prune_channels(
+    module: Traceable, sparsity: float, evidence: Evidence, example: tuple[Tensor, ...], *, everywhere: bool = False
+) -> None:
+    """Cut every group of channels by `sparsity`; `everywhere`: the least important of the whole network, so that
+    groups lose unequal shares. The model's outputs keep their size.
 
     Raises StageError when torch-pruning cannot follow the model.
     """
     model: Any = module.model
     importance = (
-        torch_pruning.importance.GroupMagnitudeImportance(p=2) if moments is None else ActivationImportance(model, moments)
+        ObservedImportance(model, evidence) if evidence.taylor or evidence.moments
+        else torch_pruning.importance.GroupMagnitudeImportance(p=2)
     )
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     step = 8 if min(c.out_channels for c in convolutions if c.groups == 1) >= 32 else None
@@ -60,7 +75,7 @@ def prune_channels(module: Traceable, sparsity: float, moments: Mapping[str, Mom
             module.requires_grad_(True)
             pruner = torch_pruning.BasePruner(
                 module, example, importance=importance, pruning_ratio=sparsity, ignored_layers=_outputs_of(model),
-                round_to=step, output_transform=lambda outputs: sum(o.float().sum() for o in outputs),
+                round_to=step, global_pruning=everywhere, max_pruning_ratio=MOST_OF_A_GROUP, output_transform=lambda outputs: sum(o.float().sum() for o in outputs),
             )  # fmt: skip
             pruner.step()
         module.requires_grad_(False)

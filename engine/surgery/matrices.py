@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -46,6 +47,11 @@ def keep_outputs(module: Any, kept: Tensor) -> None:
 
 def keep_inputs(module: Any, kept: Tensor) -> None:
     _replace(module, matrix(module)[:, kept])
+
+
+def ratio_of(sparsity: float | Mapping[str, float], path: str) -> float:
+    """The one share, or the layer's own; a layer that is not named loses nothing."""
+    return sparsity if isinstance(sparsity, float) else sparsity.get(path, 0.0)
 
 
 def kept_size(size: int, sparsity: float) -> int:

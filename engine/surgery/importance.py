@@ -1,8 +1,9 @@
-"""What the activations say of the weights they meet: moments of each layer's inputs over calibration batches."""
+"""What the activations say of the weights they meet: moments of each layer's inputs over calibration batches,
+and how much the answer would change without each of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -36,6 +37,20 @@ class Moments:
     def deviation(self) -> Tensor:
         variance = self.squares / max(self.count, 1) - (self.sums / max(self.count, 1)) ** 2
         return variance.clamp_min(0).sqrt().float()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of each reading layer's inputs, by its path. Neither: only the weights' size counts.
+
+    `taylor`: how much the answer changes, to first order, when an input feature is taken away.
+    """
+
+    moments: Mapping[str, Moments] | None = None
+    taylor: Mapping[str, Tensor] | None = None
+
+    def seen(self, path: str) -> Moments | None:
+        return self.moments.get(path) if self.moments is not None else None
 
 
 def observe(

@@ -1,0 +1,87 @@
+"""Distillation: makes a student of the model's own layers, trains it, writes it, reads back what it is."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.domain.deployment import Applied, Deployment
+from engine.domain.errors import NothingChanged
+from engine.domain.experiment import Progress, StageFacts
+from engine.domain.ports import Context
+from engine.surgery.channels import prune_channels, readers
+from engine.surgery.ffn import feed_forwards, prune_ffn
+from engine.surgery.importance import Evidence, observe
+from engine.surgery.layers import keep_layers, layers_kept, spread_over, stack_of
+from engine.surgery.shapes import compare, macs_of, shape_of_file, shape_of_module
+from engine.tasks.loading import WEIGHTS, load_module, save_variant
+from engine.tasks.traceable import Traceable
+from engine.techniques.distillation.spec import SPEC, DistillationConfig
+from engine.training.distil import Course, distil
+from engine.training.objectives import Weights
+
+Attributes = dict[str, dict[str, Any]]
+
+
+class Distillation:
+    """The student starts from the teacher's weights: layers evenly spread (DistilBERT), the neurons that matter most."""
+
+    spec = SPEC
+
+    def apply(self, deployment: Deployment, config: DistillationConfig, context: Context) -> Applied:
+        """A trained student in `context.scratch`.
+
+        Raises StageError when the model has nothing to make a student of or training
+        fails before any gain, NothingChanged when the student is as large as the teacher.
+        """
+        began = time.perf_counter()
+        module = load_module(deployment.variant, deployment.card)
+        example = tuple(torch.from_numpy(context.calibration[0][name][:1]) for name in module.inputs)
+        before, macs = shape_of_module(module), macs_of(module, example)
+        attributes = _narrow(module, config, context, example)
+        dropped = _shorten(module, config)
+        taught = distil(module, deployment, context, _course(config), start=0.2)
+        variant = save_variant(module, context.scratch, attributes, deployment.variant)
+        written = shape_of_file(Path(variant.directory) / WEIGHTS, before)
+        if written.parameters >= before.parameters:
+            raise NothingChanged("The student is as large as its teacher.", mend="Choose fewer layers or a smaller width.")
+        facts = compare(before, written) | dropped | {"macs_before": macs, "macs_after": macs_of(module, example)} | taught.facts
+        stage = StageFacts(self.spec.id, time.perf_counter() - began, facts, taught.remarks)
+        return Applied(deployment.with_(variant=variant), stage)
+
+
+def _narrow(module: Traceable, config: DistillationConfig, context: Context, example: tuple[torch.Tensor, ...]) -> Attributes:
+    """Cut every layer's inner width to the share asked for; the attributes that follow."""
+    if config.width == 1.0:
+        return {}
+    blocks = feed_forwards(module.model)
+    paths = [block.reader for block in blocks] or readers(module.model)
+    moments = observe(module, paths, context.calibration, lambda share: context.report(Progress("Observing activations", 0.05 + 0.1 * share)))
+    with torch.no_grad():
+        if blocks:
+            return prune_ffn(module.model, 1 - config.width, Evidence(moments))[0]
+        prune_channels(module, 1 - config.width, Evidence(moments), example)
+        return {}
+
+
+def _shorten(module: Traceable, config: DistillationConfig) -> dict[str, float | int | str | bool]:
+    """Drop layers evenly; which stayed, as facts."""
+    stack = stack_of(module.model)
+    if stack is None or config.layers == 1.0:
+        return {}
+    kept = spread_over(stack.count, layers_kept(stack.count, config.layers))
+    keep_layers(module.model, kept)
+    return {"layers_kept": ", ".join(map(str, kept))}
+
+
+def _course(config: DistillationConfig) -> Course:
+    return Course(
+        minutes=config.minutes, steps=config.steps, learning_rate=config.learning_rate, batch_size=config.batch_size,
+        sentences=config.sentences,
+        weights=Weights(
+            hidden=config.hidden_weight, attention=config.attention_weight, labels=config.label_weight, temperature=config.temperature
+        ),
+    )  # fmt: skip

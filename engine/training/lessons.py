@@ -1,0 +1,190 @@
+"""Batches to learn from: texts of like length, packed sequences for causal LMs, images slightly moved.
+
+The batches are formed once and keep their members, so that a teacher answers each of
+them once. Nothing here ever sees an item that is scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engine.data.corpus import documentation_sentences
+from engine.data.items import IMAGES
+from engine.domain.artifact import ModelCard, TaskId
+from engine.domain.errors import StageError
+from engine.domain.ports import Array, Material
+from engine.domain.workload import Workload
+from engine.tasks.base import fitted
+from engine.tasks.image_classifier import image_shape
+from engine.tasks.images import Preprocessing
+from engine.tasks.tokenizing import pad_id, stream, tokenizer_of
+from engine.training.objectives import Inputs
+
+LEAST_ITEMS = 16
+"""Below this a part held out says nothing."""
+MOST_HELD = 512
+VIEWS = 8
+"""Of each image: itself, and moved by up to an eighth of its side."""
+NO_LABEL = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """`train` and `held` are batches of input tensors by name; `sources` says what they were made of."""
+
+    train: tuple[Inputs, ...]
+    held: tuple[Inputs, ...]
+    sources: dict[str, int]
+
+
+def lessons_for(
+    card: ModelCard, directory: Path, material: Material, *, batch_size: int, length: int, extra: int, image_size: int = 0
+) -> Lessons:
+    """Everything a student of this model learns from, in batches of at most `batch_size`.
+
+    directory: has the tokenizer or preprocessor. length: most tokens of a text. extra:
+    most sentences added from the documentation of installed packages (texts only).
+    Raises StageError when there is too little, or it is not of the model's shape.
+    """
+    if card.task is TaskId.CAUSAL_LM:
+        return _of_stream(card, directory, material, batch_size, length, extra)
+    if card.task.takes_text:
+        return _of_texts(card, directory, material, batch_size, length, extra)
+    return _of_images(card, directory, material, batch_size, image_size)
+
+
+def _texts(material: Material, extra: int) -> tuple[tuple[str, ...], dict[str, int]]:
+    added = documentation_sentences(extra, (*material.scored_texts, *material.texts)) if extra else ()
+    sources = {"training_items": len(material.texts), "training_sentences_added": len(added)}
+    return (*material.texts, *added), sources
+
+
+def _of_stream(
+    card: ModelCard, directory: Path, material: Material, batch_size: int, length: int, extra: int
+) -> Lessons:
+    texts, sources = _texts(material, extra)
+    _, ids = stream(directory, texts)
+    length = _within(card, length)
+    rows = ids[: len(ids) // length * length].reshape(-1, length)
+    _demand(len(rows), f"sequences of {length} tokens")
+    whole = np.ones_like(rows)
+    positions = np.broadcast_to(np.arange(length), rows.shape)
+    inputs = {"input_ids": rows, "attention_mask": whole, "position_ids": positions}
+
+    def batch(places: Array) -> Inputs:
+        chosen = fitted(card, {name: array[places] for name, array in inputs.items()})
+        return _tensors(chosen) | {"input_ids": _tensor(rows[places]), "mask": _tensor(whole[places])}
+
+    return _lessons(len(rows), batch_size, batch, sources)
+
+
+def _of_texts(
+    card: ModelCard, directory: Path, material: Material, batch_size: int, length: int, extra: int
+) -> Lessons:
+    texts, sources = _texts(material, extra)
+    _demand(len(texts), "texts")
+    tokenizer = tokenizer_of(directory)
+    tokenizer.enable_truncation(_within(card, length))
+    rows = tokenizer.encode_batch(list(texts))
+    padding = pad_id(directory, tokenizer)
+    labels = np.full(len(rows), NO_LABEL)
+    if material.labels is not None and card.task is TaskId.TEXT_CLASSIFIER:
+        labels[: len(material.labels)] = material.labels
+
+    def batch(places: Array) -> Inputs:
+        longest = max(len(rows[i].ids) for i in places)
+        ids = np.full((len(places), longest), padding)
+        mask, kinds = np.zeros_like(ids), np.zeros_like(ids)
+        for row, i in enumerate(places):
+            count = len(rows[i].ids)
+            ids[row, :count], mask[row, :count], kinds[row, :count] = rows[i].ids, 1, rows[i].type_ids
+        chosen = fitted(card, {"input_ids": ids, "attention_mask": mask, "token_type_ids": kinds})
+        return _tensors(chosen) | {"mask": _tensor(mask), "labels": _tensor(labels[places])}
+
+    return _lessons(len(rows), batch_size, batch, sources, lengths=[len(row.ids) for row in rows])
+
+
+def _of_images(card: ModelCard, directory: Path, material: Material, batch_size: int, image_size: int) -> Lessons:
+    name = card.inputs[0].name
+    if IMAGES in material.arrays:
+        pixels = _pixels(card, directory, material.arrays[IMAGES], image_size)
+    elif name in material.arrays:
+        pixels = material.arrays[name]
+    else:
+        raise StageError("There are no images to train on.", mend=f"Give an .npz with `images` or {name}.")
+    _demand(len(pixels), "images")
+    fitted(card, {name: pixels[:1]})
+    labels = np.full(len(pixels), NO_LABEL) if material.labels is None else material.labels
+    most = max(pixels.shape[-1] // 8, 1)
+    moves = np.random.default_rng(0).integers(-most, most + 1, (VIEWS, 2))
+    moves[0] = 0
+
+    def batch(places: Array) -> Inputs:
+        views = [_moved(pixels[place // VIEWS], moves[place % VIEWS]) for place in places]
+        return {name: _tensor(np.stack(views)), "labels": _tensor(labels[places // VIEWS])}
+
+    sources = {"training_items": len(pixels), "training_views": VIEWS}
+    return _lessons(len(pixels) * VIEWS, batch_size, batch, sources, together=VIEWS)
+
+
+def _lessons(
+    count: int,
+    batch_size: int,
+    batch: Callable[[Array], Inputs],
+    sources: dict[str, int],
+    *,
+    lengths: Sequence[int] = (),
+    together: int = 1,
+) -> Lessons:
+    """A part held out at random (a twentieth, at least eight), the rest to train on; `together` items never part."""
+    groups = count // together
+    order = np.random.default_rng(0).permutation(groups)
+    held = min(max(groups // 20, 8), MOST_HELD, groups // 2)
+    parts = [(order[groups_of][:, None] * together + np.arange(together)).ravel() for groups_of in (slice(held, None), slice(held))]
+    if lengths:
+        parts = [part[np.argsort([lengths[int(i)] for i in part], kind="stable")] for part in parts]
+    train, kept_out = (
+        tuple(batch(part[start : start + batch_size]) for start in range(0, len(part), batch_size)) for part in parts
+    )
+    return Lessons(train, kept_out, sources | {"held_out": held})
+
+
+def _pixels(card: ModelCard, directory: Path, images: Array, image_size: int) -> Array:
+    preprocessing = Preprocessing.of(directory)
+    channels, height, width = image_shape(card, card.inputs[0], Workload(image_size=image_size), preprocessing.size)
+    return preprocessing.pixels(images, height, width, channels)
+
+
+def _moved(image: Array, move: Array) -> Array:
+    """Shifted by (down, right) pixels, the edge repeated into what comes free."""
+    most = int(np.abs(move).max())
+    if not most:
+        return image
+    padded = np.pad(image, ((0, 0), (most, most), (most, most)), mode="edge")
+    top, left = most - move
+    return padded[:, top : top + image.shape[1], left : left + image.shape[2]]
+
+
+def _within(card: ModelCard, length: int) -> int:
+    return min(length, card.max_positions) if card.max_positions else length
+
+
+def _demand(count: int, what: str) -> None:
+    if count < LEAST_ITEMS:
+        raise StageError(
+            f"Only {count} {what} to train on.",
+            mend=f"Give calibration data with at least {LEAST_ITEMS}; some thousands train well.",
+        )
+
+
+def _tensors(arrays: dict[str, Array]) -> Inputs:
+    return {name: _tensor(array) for name, array in arrays.items()}
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
