@@ -16,7 +16,7 @@ from engine.surgery.matrices import (
     keep_inputs,
     keep_outputs,
     kept_size,
-    matrix,
+    make_up,
     out_norms,
     ratio_of,
     sizes,
@@ -64,8 +64,8 @@ def prune_ffn(
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Cut every block by `sparsity` (or by its reader's); the attributes that follow, and the readers' paths.
 
-    Where activations were seen, what the removed neurons add on average goes into the
-    reader's bias, if it has one (FLAP, arXiv:2312.11983).
+    Where activations were seen, the reader makes up for what the removed neurons gave it (see
+    `matrices.make_up`; the average alone is what FLAP, arXiv:2312.11983, does).
     """
     attributes: dict[str, dict[str, Any]] = {}
     blocks = feed_forwards(model)
@@ -76,8 +76,8 @@ def prune_ffn(
         if len(kept) == sizes(reader)[0]:
             continue
         seen = evidence.seen(block.reader)
-        if seen is not None and reader.bias is not None:
-            _absorb_mean(reader, kept, seen.mean)
+        if seen is not None:
+            make_up(reader, kept, seen)
         for maker in makers:
             keep_outputs(maker, kept)
         keep_inputs(reader, kept)
@@ -108,10 +108,3 @@ def neuron_scores(model: nn.Module, block: FeedForward, evidence: Evidence) -> T
         return in_norms(reader) * (seen.rms if reader.bias is None else seen.deviation)
     makers: list[Any] = [model.get_submodule(path) for path in block.makers]
     return in_norms(reader) * torch.stack([out_norms(maker) for maker in makers]).prod(0)
-
-
-def _absorb_mean(reader: Any, kept: Tensor, mean: Tensor) -> None:
-    """What the removed neurons add on average, the reader adds always."""
-    gone = torch.ones(len(mean), dtype=torch.bool)
-    gone[kept] = False
-    reader.bias.data += matrix(reader)[:, gone] @ mean[gone]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.surgery.importance import Evidence
-from engine.surgery.matrices import in_norms, is_linear, keep_inputs, keep_outputs, out_norms, ratio_of, sizes
+from engine.surgery.matrices import in_norms, is_linear, keep_inputs, keep_outputs, make_up, out_norms, ratio_of, sizes
 
 _SHAPES: tuple[tuple[tuple[str, str, str], str], ...] = (
     (("self.query", "self.key", "self.value"), "output.dense"),  # BERT, RoBERTa, ELECTRA
@@ -70,6 +70,8 @@ def prune_heads(
         else:
             for module, features in zip(inputs, (queries, keys, keys), strict=True):
                 keep_outputs(module, features)
+        if seen := evidence.seen(block.output):
+            make_up(output, queries, seen)
         keep_inputs(output, queries)
         attributes[block.core] = _renumber(model.get_submodule(block.core), block, len(kept))
     return attributes, [block.output for block in blocks]

@@ -19,11 +19,15 @@ MAX_BATCHES = 128
 
 @dataclass(slots=True)
 class Moments:
-    """First and second moment of each input feature (channel), in fp64."""
+    """First and second moment of each input feature (channel), in fp64.
+
+    `products` are the features' second moments with one another, where they were asked for.
+    """
 
     count: float
     sums: Tensor
     squares: Tensor
+    products: Tensor | None = None
 
     @property
     def mean(self) -> Tensor:
@@ -54,13 +58,21 @@ class Evidence:
 
 
 def observe(
-    module: Traceable, paths: Iterable[str], batches: Sequence[Batch], progress: Callable[[float], None]
+    module: Traceable,
+    paths: Iterable[str],
+    batches: Sequence[Batch],
+    progress: Callable[[float], None],
+    *,
+    products: bool = False,
 ) -> dict[str, Moments]:
-    """Moments of the inputs of the modules at `paths` (relative to `module.model`). Padding does not count."""
+    """Moments of the inputs of the modules at `paths` (relative to `module.model`). Padding does not count.
+
+    products: of the features with one another too, which takes features² numbers a module.
+    """
     moments: dict[str, Moments] = {}
     chosen = batches[:MAX_BATCHES]
     current: list[Tensor | None] = [None]
-    with _hooks(module.model, paths, moments, current), torch.inference_mode():
+    with _hooks(module.model, paths, moments, current, products), torch.inference_mode():
         for index, batch in enumerate(chosen):
             mask = batch.get("attention_mask")
             current[0] = None if mask is None else torch.from_numpy(mask)
@@ -71,11 +83,11 @@ def observe(
 
 @contextmanager
 def _hooks(
-    model: nn.Module, paths: Iterable[str], moments: dict[str, Moments], current: list[Tensor | None]
+    model: nn.Module, paths: Iterable[str], moments: dict[str, Moments], current: list[Tensor | None], products: bool
 ) -> Iterator[None]:
     def hook(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            _add(moments, path, _rows(inputs[0], current[0]))
+            _add(moments, path, _rows(inputs[0], current[0]), products)
 
         return note
 
@@ -96,7 +108,7 @@ def _rows(x: Tensor, mask: Tensor | None) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
 
-def _add(moments: dict[str, Moments], path: str, rows: Tensor) -> None:
+def _add(moments: dict[str, Moments], path: str, rows: Tensor, products: bool) -> None:
     wide = rows.double()
     sums, squares = wide.sum(0), wide.square().sum(0)
     if path in moments:
@@ -105,4 +117,7 @@ def _add(moments: dict[str, Moments], path: str, rows: Tensor) -> None:
         known.sums += sums
         known.squares += squares
     else:
-        moments[path] = Moments(len(rows), sums, squares)
+        known = moments[path] = Moments(len(rows), sums, squares)
+    if products:
+        found = rows.t() @ rows
+        known.products = found if known.products is None else known.products + found

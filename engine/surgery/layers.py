@@ -1,4 +1,4 @@
-"""Takes whole layers out of a transformer's stack."""
+"""Takes whole layers out of a transformer's stack, and whole blocks out of a CNN's stages."""
 
 from __future__ import annotations
 
@@ -34,6 +34,33 @@ def layer_paths(model: Any) -> list[str]:
     """Each layer of the stack; empty where there is none."""
     stack = stack_of(model)
     return [f"{stack.path}.{index}" for index in range(stack.count)] if stack else []
+
+
+def stage_paths(model: Any) -> list[str]:
+    """The stages of a CNN that config.json gives depths for (ResNet, ConvNeXt), each with a list of `layers`."""
+    depths = getattr(model.config, "depths", None) or ()
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and path.endswith("stages") and len(module) == len(depths):
+            blocks = [getattr(stage, "layers", None) for stage in module]
+            if all(isinstance(b, nn.Sequential | nn.ModuleList) and len(b) == d for b, d in zip(blocks, depths, strict=True)):
+                return [f"{path}.{index}" for index in range(len(module))]
+    return []
+
+
+def shorten_stages(model: Any, share: float) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Keep the share of each stage's blocks, its first (which changes the size) always; the depths before and after.
+
+    A block adds to what passes it by, so that its neighbours still fit each other without it.
+    """
+    paths = stage_paths(model)
+    before = tuple(model.config.depths)
+    for path in paths:
+        stage: Any = model.get_submodule(path)
+        count = len(stage.layers)
+        kept = [stage.layers[place] for place in spread_over(count, layers_kept(count, share))]
+        stage.layers = nn.Sequential(*kept) if isinstance(stage.layers, nn.Sequential) else nn.ModuleList(kept)
+    model.config.depths = [len(model.get_submodule(path).layers) for path in paths]
+    return before, tuple(model.config.depths)
 
 
 def spread_over(count: int, kept: int) -> tuple[int, ...]:

@@ -9,6 +9,11 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from engine.surgery.importance import Moments
+
+DAMPING = 0.02
+"""Of the mean variance, added to each: calibration data are few."""
+
 
 def is_linear(module: nn.Module) -> bool:
     # exact types: the weights of subclasses are read by others
@@ -47,6 +52,31 @@ def keep_outputs(module: Any, kept: Tensor) -> None:
 
 def keep_inputs(module: Any, kept: Tensor) -> None:
     _replace(module, matrix(module)[:, kept])
+
+
+def make_up(module: Any, kept: Tensor, seen: Moments) -> None:
+    """Change what reads the inputs `kept` so that it answers as with all of them, as nearly as a linear layer can.
+
+    Least squares over what was seen (as He et al., arXiv:1707.06168, do for channels): with
+    a bias what is lost on average goes there, and the rest is predicted from what stays.
+    Without `seen.products` only the average is made up for.
+    """
+    gone = torch.ones(len(seen.sums), dtype=torch.bool)
+    gone[kept] = False
+    weight = matrix(module)
+    if seen.products is not None:
+        moments = seen.products.double() / max(seen.count, 1)
+        if module.bias is not None:
+            moments = moments - torch.outer(seen.mean.double(), seen.mean.double())
+        inner = moments[kept][:, kept]
+        inner.diagonal().add_(DAMPING * inner.diagonal().mean() + 1e-12)
+        shares = torch.linalg.solve(inner, moments[kept][:, gone]).float()  # of each kept input in those that go
+        weight[:, kept] += weight[:, gone] @ shares.t()
+        missing = seen.mean[gone] - shares.t() @ seen.mean[kept]
+    else:
+        missing = seen.mean[gone]
+    if module.bias is not None:
+        module.bias.data += weight[:, gone] @ missing
 
 
 def ratio_of(sparsity: float | Mapping[str, float], path: str) -> float:

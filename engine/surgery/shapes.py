@@ -91,6 +91,8 @@ def compare(before: Shape, after: Shape) -> dict[str, float | int | str | bool]:
     for name, old, new in (("ffn_width", before.widths, after.widths), ("heads", before.heads, after.heads)):
         if old:
             facts |= {f"{name}_before": _typical(old.values()), f"{name}_after": _typical(new.values())}
+            if len(set(new.values())) > 1:
+                facts[f"{name}_of_each"] = ", ".join(str(width) for width in new.values())
     if before.layers:
         facts |= {"layers_before": before.layers, "layers_after": after.layers}
     if len(before.channels) > 1:

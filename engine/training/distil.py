@@ -22,7 +22,7 @@ from engine.domain.experiment import Progress
 from engine.domain.ports import Context, Material
 from engine.host import this_host
 from engine.surgery.heads import attentions
-from engine.surgery.layers import layer_paths
+from engine.surgery.layers import layer_paths, stage_paths
 from engine.tasks.loading import load_module
 from engine.tasks.text_encoder import pooling_of
 from engine.tasks.traceable import Traceable
@@ -70,11 +70,11 @@ def distil(student: Traceable, deployment: Deployment, context: Context, course:
     torch.manual_seed(0)
     card, original = deployment.card, context.original or deployment.variant
     teacher = load_module(original, card)
-    hidden, attention = _places(student, teacher, course.weights)
+    ours, theirs = _places(student, teacher, course.weights)
     objective = objective_for(card.task, course.weights, pooling_of(Path(original.directory)))
     lessons = _lessons(deployment, original, context, course, student)
-    watched = Watched(student, hidden[0], attention[0])
-    master = Watched(teacher, hidden[1], attention[1])
+    watched = Watched(student, *ours)
+    master = Watched(teacher, *theirs)
     _demand_fit(watched, master, lessons)
 
     def say(position: Position, used: float) -> None:
@@ -92,19 +92,27 @@ def distil(student: Traceable, deployment: Deployment, context: Context, course:
 
 
 def _places(student: Traceable, teacher: Traceable, weights: Weights) -> tuple[tuple[list[str], list[str]], tuple[list[str], list[str]]]:
-    """(student's, teacher's) paths of hidden states, and of attention maps, that are held against each other.
+    """Of student and teacher: paths of hidden states, and of attention maps, that are held against each other.
 
     Student layer m of M imitates teacher layer m·N/M, rounded up (TinyBERT's uniform mapping).
     """
     ours, theirs = layer_paths(student.model), layer_paths(teacher.model)
     if not ours or not theirs:
-        return ([], []), ([], [])
+        stages = [stage_paths(side.model) for side in (student, teacher)]
+        as_wide = weights.hidden and len(stages[0]) == len(stages[1]) and _as_wide(student, teacher)
+        return ((stages[0], []), (stages[1], [])) if as_wide else (([], []), ([], []))
     mapped = [math.ceil((place + 1) * len(theirs) / len(ours)) - 1 for place in range(len(ours))]
-    hidden = (ours, [theirs[m] for m in mapped]) if weights.hidden else ([], [])
+    hidden: tuple[list[str], list[str]] = (ours, [theirs[m] for m in mapped]) if weights.hidden else ([], [])
     cores = [[block.core for block in attentions(side.model)] for side in (student, teacher)]
     if not weights.attention or [len(c) for c in cores] != [len(ours), len(theirs)]:
-        return hidden, ([], [])
-    return hidden, (cores[0], [cores[1][m] for m in mapped])
+        return (hidden[0], []), (hidden[1], [])
+    return (hidden[0], cores[0]), (hidden[1], [cores[1][m] for m in mapped])
+
+
+def _as_wide(student: Traceable, teacher: Traceable) -> bool:
+    """Whether a CNN's stages still have the teacher's channels: those that both have are of one size."""
+    sizes = {name: p.shape for name, p in teacher.named_parameters()}
+    return all(p.shape == sizes.get(name, p.shape) for name, p in student.named_parameters())
 
 
 def _lessons(deployment: Deployment, original: Variant, context: Context, course: Course, student: Traceable) -> Lessons:
@@ -118,7 +126,7 @@ def _lessons(deployment: Deployment, original: Variant, context: Context, course
 
 
 def _batch_size(card: ModelCard) -> int:
-    return {TaskId.CAUSAL_LM: 4, TaskId.IMAGE_CLASSIFIER: 64}.get(card.task, 32)
+    return {TaskId.CAUSAL_LM: 4, TaskId.IMAGE_CLASSIFIER: 64}.get(card.task, 16)
 
 
 def _pace(course: Course, card: ModelCard, student: Traceable) -> Pace:
@@ -144,7 +152,8 @@ def _demand_fit(student: Watched, teacher: Watched, lessons: Lessons) -> None:
             )
     if [h.shape for h in ours.hidden] != [h.shape for h in theirs.hidden]:
         raise StageError(
-            f"The student does not fit its teacher: its hidden states are {ours.hidden[0].shape[-1]} wide, the teacher's {theirs.hidden[0].shape[-1]}.",
+            f"The student does not fit its teacher: its hidden states are {ours.hidden[0].shape[-1]} wide, "
+            f"the teacher's {theirs.hidden[0].shape[-1]}.",
             mend="Choose hidden_weight=0.",
         )
 

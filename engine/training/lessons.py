@@ -27,7 +27,7 @@ from engine.training.objectives import Inputs
 
 LEAST_ITEMS = 16
 """Below this a part held out says nothing."""
-MOST_HELD = 512
+MOST_HELD = 256
 VIEWS = 8
 """Of each image: itself, and moved by up to an eighth of its side."""
 NO_LABEL = -100

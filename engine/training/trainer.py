@@ -26,6 +26,8 @@ PATIENCE = 5
 LOOKS = 24
 """At the held-out part, within the whole budget."""
 LEAST_GAIN = 2e-4
+_LOOK_SHARE = 0.1
+"""Of the time that looks may take; a slow one makes them rarer."""
 _WARM_UP = 0.05
 _MOST_PARTS = 64
 
@@ -54,12 +56,13 @@ class Trainer:
         self._batches, self._held = batches, held
         self._objective, self._pace, self._checkpoint, self._say = objective, pace, checkpoint, say
         self._module = student.module
-        self._trained = {n: p for n, p in self._module.named_parameters() if p.is_floating_point()}
-        self._optimizer = torch.optim.AdamW(self._trained.values(), lr=pace.learning_rate, weight_decay=1e-2)
+        self._trained = _trainable(self._module)
+        self._optimizer = torch.optim.AdamW(self._trained.values(), lr=pace.learning_rate, weight_decay=1e-2, fused=True)
         self.position = Position()
         self._best: dict[str, Tensor] = {}
         self._budget = pace.seconds
         self._losses: list[float] = []
+        self._look_seconds = 0.0
 
     def run(self) -> Position:
         """Train to the end; the student is left at its best.
@@ -67,7 +70,8 @@ class Trainer:
         Raises StageError when the loss is not finite, or memory is short, before anything was gained.
         """
         self._resume()
-        self._module.requires_grad_(True)
+        for parameter in self._trained.values():
+            parameter.requires_grad_(True)
         try:
             while not self.position.ended:
                 self._spell()
@@ -81,13 +85,14 @@ class Trainer:
         """Steps up to the next look, the look, and a checkpoint."""
         began, cpu_began = time.monotonic(), time.process_time()
         seconds, cpu = self.position.seconds, self.position.cpu_seconds
-        until = seconds + self._pace.seconds / LOOKS
+        until = seconds + max(self._pace.seconds / LOOKS, self._look_seconds / _LOOK_SHARE)
         steps = self.position.step + (max(self._pace.steps // 5, 1) if self._pace.steps else 10**9)
         problem = ""
         while self.position.seconds < until and self.position.step < steps and self._used() < 1 and not problem:
             problem = self._step()
             self.position.seconds = seconds + time.monotonic() - began
             self._say(self.position, self._used())
+        self.position.cpu_seconds = cpu + time.process_time() - cpu_began
         if not problem:
             self._look()
         self.position.seconds = seconds + time.monotonic() - began
@@ -137,7 +142,7 @@ class Trainer:
     def _look(self) -> None:
         """Judge the student on what is held out, and remember it if it is the best."""
         self._module.eval()
-        best = self.position.best
+        best, began = self.position.best, time.monotonic()
         with torch.no_grad():
             values = [
                 self._objective.quality(self._student(batch), self._judge.targets(place), batch)
@@ -151,6 +156,7 @@ class Trainer:
             position.curve.append(Point(position.step, position.seconds, position.cpu_seconds, loss, quality))
             if best is None or quality > best.quality:
                 self._best = {name: tensor.clone() for name, tensor in self._state().items()}
+        self._look_seconds = time.monotonic() - began
 
     def _end(self, problem: str) -> str:
         """Why it is over, or an empty text. A problem before any gain is an error."""
@@ -221,6 +227,12 @@ class Trainer:
         shared = {name for name, _ in self._module.named_parameters(remove_duplicate=False)}
         first = {name for name, _ in self._module.named_parameters()}
         return {name: tensor.detach() for name, tensor in state.items() if name not in shared - first}
+
+
+def _trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """All but embeddings: those of a student are its teacher's, and a short training meets too few words to better them."""
+    embedded = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+    return {name: p for name, p in module.named_parameters() if p.is_floating_point() and id(p) not in embedded}
 
 
 def _train_mode(module: nn.Module) -> None:

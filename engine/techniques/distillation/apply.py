@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from engine.domain.deployment import Applied, Deployment
-from engine.domain.errors import NothingChanged
+from engine.domain.errors import NothingChanged, StageError
 from engine.domain.experiment import Progress, StageFacts
 from engine.domain.ports import Context
 from engine.surgery.channels import prune_channels, readers
 from engine.surgery.ffn import feed_forwards, prune_ffn
 from engine.surgery.importance import Evidence, observe
-from engine.surgery.layers import keep_layers, layers_kept, spread_over, stack_of
+from engine.surgery.layers import keep_layers, layers_kept, shorten_stages, spread_over, stack_of, stage_paths
 from engine.surgery.shapes import compare, macs_of, shape_of_file, shape_of_module
 from engine.tasks.loading import WEIGHTS, load_module, save_variant
 from engine.tasks.traceable import Traceable
@@ -59,7 +59,10 @@ def _narrow(module: Traceable, config: DistillationConfig, context: Context, exa
         return {}
     blocks = feed_forwards(module.model)
     paths = [block.reader for block in blocks] or readers(module.model)
-    moments = observe(module, paths, context.calibration, lambda share: context.report(Progress("Observing activations", 0.05 + 0.1 * share)))
+    moments = observe(
+        module, paths, context.calibration, lambda share: context.report(Progress("Observing activations", 0.05 + 0.1 * share)),
+        products=bool(blocks),
+    )  # fmt: skip
     with torch.no_grad():
         if blocks:
             return prune_ffn(module.model, 1 - config.width, Evidence(moments))[0]
@@ -69,9 +72,16 @@ def _narrow(module: Traceable, config: DistillationConfig, context: Context, exa
 
 def _shorten(module: Traceable, config: DistillationConfig) -> dict[str, float | int | str | bool]:
     """Drop layers evenly; which stayed, as facts."""
-    stack = stack_of(module.model)
-    if stack is None or config.layers == 1.0:
+    if config.layers == 1.0:
         return {}
+    if stage_paths(module.model):
+        before, after = shorten_stages(module.model, config.layers)
+        return {"layers_before": sum(before), "layers_after": sum(after), "depths_after": ", ".join(map(str, after))}
+    stack = stack_of(module.model)
+    if stack is None:
+        raise StageError(
+            f"A {type(module.model).__name__} has no stack of equal layers to drop.", mend="Choose layers=1.0 and a width below 1."
+        )
     kept = spread_over(stack.count, layers_kept(stack.count, config.layers))
     keep_layers(module.model, kept)
     return {"layers_kept": ", ".join(map(str, kept))}

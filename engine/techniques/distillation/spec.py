@@ -47,14 +47,7 @@ def obstacles(config: DistillationConfig, situation: Situation) -> list[Obstacle
         ]
     if card.task.takes_text and not card.has_tokenizer:
         return [Obstacle("There is no tokenizer to make training inputs with.", "Upload tokenizer.json next to the weights.")]
-    if card.num_heads == 0 and config.width == 1.0:
-        return [
-            Obstacle(
-                f"{card.architecture} has no stack of equal layers to drop.",
-                "Choose width=0.5: a narrower student with half of the channels.",
-            )
-        ]
-    if card.num_heads and config.width == 1.0 and round(card.num_layers * config.layers) >= card.num_layers:
+    if config.width == 1.0 and max(round(card.num_layers * config.layers), 1) >= card.num_layers > 0:
         return [
             Obstacle(
                 f"layers={config.layers:g} of {card.num_layers} layers keeps them all, so the student would be the teacher.",
@@ -74,5 +67,4 @@ SPEC = TechniqueSpec(
     implementation="engine.techniques.distillation.apply:Distillation",
     obstacles=obstacles,
     training_minutes=lambda config: config.minutes,
-    suggested=("distillation(layers=0.5)@openvino",),
 )

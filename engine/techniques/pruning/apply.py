@@ -17,7 +17,7 @@ from engine.domain.experiment import Progress, StageFacts
 from engine.domain.ports import Context
 from engine.surgery.ffn import feed_forwards
 from engine.surgery.firstorder import first_order
-from engine.surgery.importance import Evidence, observe
+from engine.surgery.importance import Evidence, Moments, observe
 from engine.surgery.shapes import Shape, compare, macs_of, shape_of_file, shape_of_module
 from engine.surgery.statistics import recalibrate
 from engine.tasks.loading import WEIGHTS, load_module, save_variant
@@ -154,9 +154,13 @@ class _Work:
                 return Evidence()
             case Importance.TAYLOR:
                 taylor: Mapping[str, Tensor] = first_order(self._module, places, context.calibration, card.task, self._observing)
-                return Evidence(observe(self._module, places, context.calibration, self._observing), taylor)
+                return Evidence(self._moments(places), taylor)
             case _:
-                return Evidence(observe(self._module, places, context.calibration, self._observing))
+                return Evidence(self._moments(places))
+
+    def _moments(self, places: Sequence[str]) -> Mapping[str, Moments]:
+        linear = self.target in ("ffn", "heads")
+        return observe(self._module, places, self._context.calibration, self._observing, products=linear)
 
     def _observing(self, share: float) -> None:
         self._context.report(Progress("Observing activations", 0.1 + 0.2 * share))

@@ -85,7 +85,7 @@ def _some(module: Traceable, batches: Sequence[Batch]) -> tuple[list[Tensor], Te
 @torch.no_grad()
 def _answers(module: Traceable, inputs: list[Tensor], mask: Tensor | None, task: TaskId) -> Tensor:
     """(items, size): embeddings of unit length, or log-probabilities of classes or of each position's next token."""
-    answer = module(*inputs)[0].float()
+    answer: Tensor = module(*inputs)[0].float()
     if task is not TaskId.TEXT_ENCODER:
         return answer.reshape(-1, answer.shape[-1]).log_softmax(-1)
     if answer.dim() == 3:
