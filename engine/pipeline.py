@@ -26,7 +26,7 @@ from engine.domain.artifact import ModelCard, TaskId
 from engine.domain.deployment import Deployment, Lowered, Variant
 from engine.domain.errors import StageError
 from engine.domain.evidence import Examined
-from engine.domain.experiment import Progress, StageFacts
+from engine.domain.experiment import LOSS_CURVE, Attachment, Progress, StageFacts
 from engine.domain.load import LoadResult
 from engine.domain.metrics import Measurement, Provenance
 from engine.domain.plan import Plan, Stage
@@ -87,7 +87,7 @@ def transform(request: TransformRequest, report: Report, *, prove: bool = True) 
     lowered = replace(lowered, facts=lowering, layout=deployment.layout)
     opened = plan.provenance is Provenance.MEASURED and lowered.layout.is_spread
     proof = _proof(request, lowered, calibration, report) if prove and opened else ()
-    return TransformResult((*facts, lowering, *proof), lowered)
+    return TransformResult((*_curves_together(facts), lowering, *proof), lowered)
 
 
 class MeasureSession:
@@ -224,6 +224,18 @@ def _context(
     whole(Progress(title, 0.0))
     original = Variant(request.artifact_dir)
     return Context(scratch, calibration, whole, request.threads, original, material, checkpoints)
+
+
+def _curves_together(facts: Sequence[StageFacts]) -> list[StageFacts]:
+    """A run has one attachment of a kind: the loss curves of several trained stages become the last one's."""
+    curves = [curve for stage in facts for each in stage.attachments if each.kind == LOSS_CURVE for curve in each.data]
+    last = max((i for i, stage in enumerate(facts) if any(a.kind == LOSS_CURVE for a in stage.attachments)), default=-1)
+    joined = []
+    for place, stage in enumerate(facts):
+        others = tuple(each for each in stage.attachments if each.kind != LOSS_CURVE)
+        own = (Attachment(LOSS_CURVE, curves),) if place == last else ()
+        joined.append(replace(stage, attachments=(*others, *own)))
+    return joined
 
 
 def _prefix(plan: Plan, position: int) -> str:

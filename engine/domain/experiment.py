@@ -33,6 +33,13 @@ class RunStatus(StrEnum):
         return self in (RunStatus.SUCCEEDED, RunStatus.PROJECTED)
 
 
+LOSS_CURVE = "loss_curve"
+"""An attachment: a list, one entry a training: `title`, `metric` of the held-out part, why it `ended`, and its `points`
+(`step`, `seconds`, `cpu_seconds`, `loss`, `quality`)."""
+SENSITIVITY = "sensitivity"
+"""An attachment: what the answers lose (`measure`, `damage`) when one of `places` is cut by one of `shares`, and the `proposed` shares."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """A table or a series beside a run's numbers: a loss curve, an operator profile, a timeline.

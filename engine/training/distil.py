@@ -52,15 +52,15 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """What training did, as facts, remarks and the data of a `loss_curve`."""
+    """What training did, as facts, remarks and an entry of a `loss_curve`."""
 
     facts: dict[str, float | int | str | bool]
     remarks: tuple[str, ...]
     curve: dict[str, Any]
 
 
-def distil(student: Traceable, deployment: Deployment, context: Context, course: Course, start: float = 0.1) -> Taught:
-    """Train `student` in place, at most `course.minutes`, from `start` of the stage's progress on.
+def distil(student: Traceable, deployment: Deployment, context: Context, course: Course, *, title: str, start: float) -> Taught:
+    """Train `student` in place, at most `course.minutes`, from `start` of the stage's progress on. title: of its curve.
 
     With `context.checkpoints` a killed training goes on where it was. Raises StageError
     when the student does not fit its teacher, the data are too few, or nothing was gained
@@ -88,7 +88,7 @@ def distil(student: Traceable, deployment: Deployment, context: Context, course:
         lessons.train, lessons.held, objective, _pace(course, card, student),
         Checkpoint(context.checkpoints, _fingerprint(student, course)), say,
     )  # fmt: skip
-    return _taught(trainer.run(), objective.metric, lessons)
+    return _taught(trainer.run(), objective.metric, lessons, title)
 
 
 def _places(student: Traceable, teacher: Traceable, weights: Weights) -> tuple[tuple[list[str], list[str]], tuple[list[str], list[str]]]:
@@ -163,7 +163,7 @@ def _fingerprint(student: Traceable, course: Course) -> str:
     return hashlib.sha256(json.dumps([shapes, asdict(course)], sort_keys=True).encode()).hexdigest()
 
 
-def _taught(position: Position, metric: str, lessons: Lessons) -> Taught:
+def _taught(position: Position, metric: str, lessons: Lessons, title: str) -> Taught:
     first, best = position.curve[0], position.best
     assert best is not None
     facts: dict[str, float | int | str | bool] = {
@@ -175,5 +175,5 @@ def _taught(position: Position, metric: str, lessons: Lessons) -> Taught:
     remarks = [f"Training ended: {position.ended}."]
     if best.step == 0:
         remarks.append("Training brought no gain on the held-out part: the student is as it began.")
-    curve = {"metric": metric, "ended": position.ended, "points": [asdict(point) for point in position.curve]}
+    curve = {"title": title, "metric": metric, "ended": position.ended, "points": [asdict(point) for point in position.curve]}
     return Taught(facts, tuple(remarks), curve)

@@ -10,7 +10,7 @@ import torch
 
 from engine.domain.deployment import Applied, Deployment
 from engine.domain.errors import NothingChanged, StageError
-from engine.domain.experiment import Progress, StageFacts
+from engine.domain.experiment import LOSS_CURVE, Attachment, Progress, StageFacts
 from engine.domain.ports import Context
 from engine.surgery.channels import prune_channels, readers
 from engine.surgery.ffn import feed_forwards, prune_ffn
@@ -43,13 +43,14 @@ class Distillation:
         before, macs = shape_of_module(module), macs_of(module, example)
         attributes = _narrow(module, config, context, example)
         dropped = _shorten(module, config)
-        taught = distil(module, deployment, context, _course(config), start=0.2)
+        taught = distil(module, deployment, context, _course(config), title="Distillation", start=0.2)
         variant = save_variant(module, context.scratch, attributes, deployment.variant)
         written = shape_of_file(Path(variant.directory) / WEIGHTS, before)
         if written.parameters >= before.parameters:
             raise NothingChanged("The student is as large as its teacher.", mend="Choose fewer layers or a smaller width.")
         facts = compare(before, written) | dropped | {"macs_before": macs, "macs_after": macs_of(module, example)} | taught.facts
-        stage = StageFacts(self.spec.id, time.perf_counter() - began, facts, taught.remarks)
+        curve = Attachment(LOSS_CURVE, [taught.curve])
+        stage = StageFacts(self.spec.id, time.perf_counter() - began, facts, taught.remarks, (curve,))
         return Applied(deployment.with_(variant=variant), stage)
 
 

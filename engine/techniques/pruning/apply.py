@@ -13,7 +13,7 @@ from torch import Tensor
 
 from engine.domain.deployment import Applied, Deployment
 from engine.domain.errors import NothingChanged
-from engine.domain.experiment import Progress, StageFacts
+from engine.domain.experiment import LOSS_CURVE, SENSITIVITY, Attachment, Progress, StageFacts
 from engine.domain.ports import Context
 from engine.surgery.ffn import feed_forwards
 from engine.surgery.firstorder import first_order
@@ -66,7 +66,7 @@ class Pruning:
         facts = compare(before, written) | {"target": work.target, "importance": str(config.importance)}
         facts |= {"macs_before": macs, "macs_after": macs_of(module, example)} | work.facts
         _demand_change(before, written, config)
-        stage = StageFacts(self.spec.id, time.perf_counter() - began, facts, tuple(work.remarks))
+        stage = StageFacts(self.spec.id, time.perf_counter() - began, facts, tuple(work.remarks), work.attachments())
         return Applied(deployment.with_(variant=variant), stage)
 
 
@@ -81,8 +81,8 @@ class _Work:
         self.attributes: Attributes = {}
         self.facts: dict[str, float | int | str | bool] = {}
         self.remarks: list[str] = []
-        self.sensitivity: dict[str, Any] | None = None
-        self.curves: list[dict[str, Any]] = []
+        self._sensitivity: dict[str, Any] | None = None
+        self._curves: list[dict[str, Any]] = []
 
     def run(self) -> None:
         if self.target == "weights":
@@ -98,6 +98,11 @@ class _Work:
                 self._recover(index)
         if not self._config.recover:
             self.remarks.append(NOT_RECOVERED)
+
+    def attachments(self) -> tuple[Attachment, ...]:
+        """The recovery's curves and the scan, where there were any."""
+        found = [Attachment(LOSS_CURVE, self._curves)] if self._curves else []
+        return tuple(found + ([Attachment(SENSITIVITY, self._sensitivity)] if self._sensitivity else []))
 
     def _cut(self, share: float) -> None:
         module = self._module
@@ -123,7 +128,7 @@ class _Work:
             lambda done: self._context.report(Progress("Scanning each layer's sensitivity", 0.5 + 0.3 * done)),
         )  # fmt: skip
         proposed = found.proposal(share)
-        self.sensitivity = self.sensitivity or found.data(proposed)
+        self._sensitivity = self._sensitivity or found.data(proposed)
         self.facts |= {"least_share": min(proposed.values()), "largest_share": max(proposed.values())}
         return proposed
 
@@ -131,10 +136,13 @@ class _Work:
         config, context = self._config, self._context
         course = Course(minutes=config.minutes / config.rounds, steps=config.steps, sentences=config.sentences)
         checkpoints = context.checkpoints / f"round-{index + 1}" if context.checkpoints else None
-        taught: Taught = distil(self._module, self._deployment, replace(context, checkpoints=checkpoints), course, start=0.3)
+        title = "Recovery" if config.rounds == 1 else f"Recovery, round {index + 1} of {config.rounds}"
+        taught: Taught = distil(
+            self._module, self._deployment, replace(context, checkpoints=checkpoints), course, title=title, start=0.3
+        )
         self.facts |= taught.facts
         self.remarks[:] = taught.remarks
-        self.curves.append(taught.curve)
+        self._curves.append(taught.curve)
 
     def _mask(self) -> None:
         module, config = self._module, self._config

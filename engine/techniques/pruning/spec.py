@@ -121,7 +121,7 @@ def _semi_structured_obstacles(situation: Situation) -> list[Obstacle]:
     gpus = ", ".join(situation.host.accelerators)
     return [
         Obstacle(
-            f"2:4 sparsity gains only on NVIDIA GPUs from Ampere on, whose tensor cores skip the zeros; "
+            "2:4 sparsity gains only on NVIDIA GPUs from Ampere on, whose tensor cores skip the zeros; "
             + (f"on this host's {gpus} they are not driven yet." if gpus else "this host has no GPU, and a CPU multiplies them."),
             "Choose kind=structured.",
         )
