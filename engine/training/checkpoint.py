@@ -43,6 +43,8 @@ class Position:
     curve: list[Point] = field(default_factory=list)
     ended: str = ""
     """Why it ended; empty while it goes on."""
+    sources: dict[str, int] = field(default_factory=dict)
+    """What it learnt from."""
 
     @property
     def best(self) -> Point | None:
@@ -76,6 +78,11 @@ class Checkpoint:
             last.rename(before)
         new.rename(last)
         shutil.rmtree(before, ignore_errors=True)
+
+    def finished(self) -> tuple[Position, dict[str, Tensor]] | None:
+        """(position, best) of a training that reached its end."""
+        found = self.load()
+        return (found[0], found[2]) if found and found[0].ended else None
 
     def load(self) -> tuple[Position, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]] | None:
         """(position, now, best, moments) of the last save, or None."""

@@ -68,10 +68,14 @@ def distil(student: Traceable, deployment: Deployment, context: Context, course:
     """
     torch.set_num_threads(context.threads or this_host().cores)
     torch.manual_seed(0)
+    checkpoint = Checkpoint(context.checkpoints, _fingerprint(student, course))
     card, original = deployment.card, context.original or deployment.variant
+    objective = objective_for(card.task, course.weights, pooling_of(Path(original.directory)))
+    if done := checkpoint.finished():
+        student.load_state_dict(done[1], strict=False)
+        return _taught(done[0], objective.metric, title)
     teacher = load_module(original, card)
     ours, theirs = _places(student, teacher, course.weights)
-    objective = objective_for(card.task, course.weights, pooling_of(Path(original.directory)))
     lessons = _lessons(deployment, original, context, course, student)
     watched = Watched(student, *ours)
     master = Watched(teacher, *theirs)
@@ -86,9 +90,10 @@ def distil(student: Traceable, deployment: Deployment, context: Context, course:
     trainer = Trainer(
         watched, Teacher(master, objective, lessons.train), Teacher(master, objective, lessons.held),
         lessons.train, lessons.held, objective, _pace(course, card, student),
-        Checkpoint(context.checkpoints, _fingerprint(student, course)), say,
+        checkpoint, say,
     )  # fmt: skip
-    return _taught(trainer.run(), objective.metric, lessons, title)
+    trainer.position.sources = lessons.sources
+    return _taught(trainer.run(), objective.metric, title)
 
 
 def _places(student: Traceable, teacher: Traceable, weights: Weights) -> tuple[tuple[list[str], list[str]], tuple[list[str], list[str]]]:
@@ -163,14 +168,14 @@ def _fingerprint(student: Traceable, course: Course) -> str:
     return hashlib.sha256(json.dumps([shapes, asdict(course)], sort_keys=True).encode()).hexdigest()
 
 
-def _taught(position: Position, metric: str, lessons: Lessons, title: str) -> Taught:
+def _taught(position: Position, metric: str, title: str) -> Taught:
     first, best = position.curve[0], position.best
     assert best is not None
     facts: dict[str, float | int | str | bool] = {
         "training_steps": position.step, "training_seconds": round(position.seconds, 1),
         "training_cpu_seconds": round(position.cpu_seconds, 1), "held_out_metric": metric,
         "held_out_before": round(first.quality, 6), "held_out_after": round(best.quality, 6),
-        "training_ended": position.ended, **lessons.sources,
+        "training_ended": position.ended, **position.sources,
     }  # fmt: skip
     remarks = [f"Training ended: {position.ended}."]
     if best.step == 0:

@@ -17,7 +17,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from engine.domain.artifact import ModelCard, TaskId, TensorSpec
 from engine.domain.deployment import Applied, Deployment, Variant
 from engine.domain.errors import NothingChanged, StageError
-from engine.domain.ports import Batch, Context
+from engine.domain.experiment import LOSS_CURVE, SENSITIVITY
+from engine.domain.ports import Batch, Context, Material
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
 from engine.executors.torch_local import EagerExecutor
@@ -25,6 +26,7 @@ from engine.surgery.matrices import kept_size
 from engine.tasks.loading import load_module, save_variant
 from engine.tasks.traceable import Traceable, parameters_of
 from engine.techniques.pruning.apply import STILL_DENSE, Pruning
+from engine.techniques.pruning.sensitivity import Scan
 from engine.techniques.pruning.spec import PruningConfig
 from tests.models import IMAGE_SIZE, VOCABULARY, tiny_bert, tiny_card, tiny_llama, tiny_resnet, tiny_vit
 
@@ -66,11 +68,11 @@ def batch_of(card: ModelCard, seed: int) -> Batch:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def prune(directory: Path, scratch: Path, **knobs: Any) -> tuple[Applied, Traceable]:
+def prune(directory: Path, scratch: Path, material: Material | None = None, **knobs: Any) -> tuple[Applied, Traceable]:
     """The applied stage, and its variant opened again."""
     card = card_of(directory)
     scratch.mkdir(exist_ok=True)
-    context = Context(scratch, [batch_of(card, seed) for seed in range(4)], lambda _: None, threads=1)
+    context = Context(scratch, [batch_of(card, seed) for seed in range(4)], lambda _: None, threads=1, material=material)
     deployment = Deployment(card, Variant(str(directory)), RuntimeId.EAGER, Workload())
     applied = Pruning().apply(deployment, PruningConfig.of(knobs), context)
     return applied, load_module(applied.deployment.variant, card)
@@ -189,3 +191,95 @@ def test_masking_again_by_less_changes_nothing(tiny: dict[str, Path], tmp_path: 
 @pytest.mark.parametrize(("size", "sparsity", "kept"), [(1536, 0.3, 1072), (64, 0.5, 32), (64, 0.01, 56), (10, 0.3, 7), (1, 0.5, 1)])
 def test_kept_sizes_are_tiles(size: int, sparsity: float, kept: int) -> None:
     assert kept_size(size, sparsity) == kept
+
+
+@pytest.mark.parametrize("family", TRANSFORMERS)
+def test_whole_layers_go(family: str, tiny: dict[str, Path], tmp_path: Path) -> None:
+    applied, pruned = prune(tiny[family], tmp_path, target="layers", sparsity=0.5)
+    assert (applied.facts.facts["layers_before"], applied.facts.facts["layers_after"]) == (2, 1)
+    batch = batch_of(card_of(tiny[family]), 9)
+    assert torch.isfinite(pruned(*[torch.from_numpy(batch[name]) for name in pruned.inputs])[0]).all()
+
+
+@pytest.mark.parametrize("target", ["ffn", "heads"])
+@pytest.mark.parametrize("ratios", ["global", "sensitivity"])
+@pytest.mark.parametrize("family", ["bert", "llama", "vit"])
+def test_layers_may_lose_unequal_shares(family: str, ratios: str, target: str, tiny: dict[str, Path], tmp_path: Path) -> None:
+    applied, pruned = prune(tiny[family], tmp_path, target=target, ratios=ratios, sparsity=0.3, importance="taylor")
+    assert applied.facts.facts["parameters_after"] == parameters_of(pruned) < int(applied.facts.facts["parameters_before"])
+    scans = [each.data for each in applied.facts.attachments if each.kind == SENSITIVITY]
+    assert len(scans) == (ratios == "sensitivity")
+    for scan in scans:
+        assert len(scan["places"]) == len(scan["damage"]) == len(scan["proposed"]) == 2
+        assert sum(scan["proposed"]) / 2 == pytest.approx(0.3, abs=0.01)
+
+
+def test_the_proposal_spares_what_suffers() -> None:
+    scan = Scan("1 − cosine", {"a": (0.01, 0.02, 0.03), "b": (0.3, 0.6, 0.9)})
+    assert scan.proposal(0.4) == {"a": pytest.approx(0.8), "b": pytest.approx(0.0)}
+    assert scan.proposal(0.5)["a"] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("importance", ["taylor", "activation"])
+def test_taylor_and_activation_find_the_neurons_that_do_nothing(importance: str, tiny: dict[str, Path], tmp_path: Path) -> None:
+    """Neurons whose output nobody reads go first, and the answer stays as it was."""
+    card = card_of(tiny["llama"])
+    module = load_module(Variant(str(tiny["llama"])), card)
+    for layer in module.model.model.layers:  # type: ignore[union-attr]
+        layer.mlp.down_proj.weight.data[:, ::2] = 0
+    unread = save_variant(module, tmp_path / "unread", {}, Variant(str(tiny["llama"])))
+    applied, pruned = prune(Path(unread.directory), tmp_path / "out", sparsity=0.5, importance=importance)
+    assert applied.facts.facts["ffn_width_after"] == 32
+    ids = torch.from_numpy(batch_of(card, 9)["input_ids"])
+    torch.testing.assert_close(pruned(ids)[0], module(ids)[0], atol=1e-3, rtol=1e-3)
+
+
+def test_what_is_left_makes_up_for_what_goes(tiny: dict[str, Path], tmp_path: Path) -> None:
+    """Neurons that say what others say too can go without a trace."""
+    card = card_of(tiny["bert"])
+    module = load_module(Variant(str(tiny["bert"])), card)
+    for layer in module.model.encoder.layer:  # type: ignore[union-attr]
+        dense = layer.intermediate.dense
+        dense.weight.data[32:], dense.bias.data[32:] = dense.weight.data[:32].clone(), dense.bias.data[:32].clone()
+    doubled = save_variant(module, tmp_path / "doubled", {}, Variant(str(tiny["bert"])))
+    _, pruned = prune(Path(doubled.directory), tmp_path / "out", sparsity=0.25)
+    batch = batch_of(card, 9)
+    tensors = [torch.from_numpy(batch[name]) for name in pruned.inputs]
+    cosine = torch.nn.functional.cosine_similarity(pruned(*tensors)[0], module(*tensors)[0], dim=-1)
+    assert float(cosine.min()) > 0.97
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "resnet"])
+def test_sparsegpt_loses_less_than_magnitude(family: str, tiny: dict[str, Path], tmp_path: Path) -> None:
+    card = card_of(tiny[family])
+    whole = load_module(Variant(str(tiny[family])), card)
+    batch = batch_of(card, 0)
+    tensors = [torch.from_numpy(batch[name]) for name in whole.inputs]
+    lost = {}
+    for importance in ("magnitude", "sparsegpt"):
+        applied, pruned = prune(tiny[family], tmp_path / importance, kind="unstructured", sparsity=0.6, importance=importance)
+        assert float(applied.facts.facts["zero_share_after"]) > 0.3
+        lost[importance] = float((pruned(*tensors)[0] - whole(*tensors)[0]).square().mean())
+    assert lost["sparsegpt"] < lost["magnitude"]
+
+
+def test_rounds_reach_the_whole_share(tiny: dict[str, Path], tmp_path: Path) -> None:
+    applied, _ = prune(tiny["bert"], tmp_path, sparsity=0.5, rounds=3)
+    assert applied.facts.facts["ffn_width_after"] == 32
+
+
+def test_recovery_brings_the_answers_back(tiny: dict[str, Path], tmp_path: Path) -> None:
+    """Half of a CNN's channels: trained again, in two rounds, towards what it was."""
+    material = Material(arrays={"images": np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), dtype=np.uint8)})
+    applied, _ = prune(tiny["resnet"], tmp_path, material, sparsity=0.5, recover=True, steps=6, rounds=2)
+    (curves,) = [each.data for each in applied.facts.attachments if each.kind == LOSS_CURVE]
+    assert [curve["title"] for curve in curves] == ["Recovery, round 1 of 2", "Recovery, round 2 of 2"]
+    assert all(curve["points"][0]["step"] == 0 and curve["points"][-1]["step"] == 6 for curve in curves)
+    assert float(applied.facts.facts["held_out_after"]) >= float(applied.facts.facts["held_out_before"])
+    assert applied.facts.facts["batch_norms_recalibrated"] == 6
+
+
+def test_batch_norms_follow_what_now_flows_through(tiny: dict[str, Path], tmp_path: Path) -> None:
+    _, pruned = prune(tiny["resnet"], tmp_path, sparsity=0.5)
+    norm = pruned.model.resnet.embedder.embedder.normalization  # type: ignore[union-attr]
+    assert not torch.allclose(norm.running_mean, torch.zeros_like(norm.running_mean))  # type: ignore[arg-type]
