@@ -23,6 +23,7 @@ from engine.tasks.loading import load_module
 from engine.tasks.traceable import Traceable, parameters_of
 from engine.techniques.distillation.apply import Distillation
 from engine.techniques.distillation.spec import DistillationConfig
+from engine.training.distil import Course, distil
 from tests.models import (
     IMAGE_SIZE,
     VOCABULARY,
@@ -65,7 +66,7 @@ def batch_of(family: str, seed: int) -> Batch:
     return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
-def distil(
+def taught(
     directory: Path, family: str, scratch: Path, given: Material | None = None, checkpoints: Path | None = None, **knobs: Any
 ) -> tuple[Applied, Traceable]:
     card, variant = tiny_card(directory), Variant(str(directory))
@@ -90,7 +91,7 @@ def distil(
 )
 def test_a_student_is_smaller_and_learns(family: str, knobs: dict[str, Any], tiny: dict[str, Path], tmp_path: Path) -> None:
     teacher = load_module(Variant(str(tiny[family])), tiny_card(tiny[family]))
-    applied, student = distil(tiny[family], family, tmp_path, **knobs)
+    applied, student = taught(tiny[family], family, tmp_path, **knobs)
     facts = applied.facts.facts
     assert facts["parameters_after"] == parameters_of(student) < parameters_of(teacher) == facts["parameters_before"]
     assert facts["macs_after"] < facts["macs_before"]
@@ -106,7 +107,7 @@ def test_a_student_is_smaller_and_learns(family: str, knobs: dict[str, Any], tin
 
 
 def test_a_student_of_a_causal_lm_generates_as_it_computes(tiny: dict[str, Path], tmp_path: Path) -> None:
-    _, student = distil(tiny["llama"], "llama", tmp_path, layers=0.5, steps=2)
+    _, student = taught(tiny["llama"], "llama", tmp_path, layers=0.5, steps=2)
     ids = torch.arange(5, 13)[None]
     generated = torch.from_numpy(EagerExecutor(student).generate(ids.numpy(), 4).tokens)
     whole = student(torch.cat([ids, generated[:, :-1]], dim=1))[0].argmax(-1)
@@ -114,23 +115,33 @@ def test_a_student_of_a_causal_lm_generates_as_it_computes(tiny: dict[str, Path]
 
 
 def test_a_repeated_stage_takes_the_student_that_was_trained(tiny: dict[str, Path], tmp_path: Path) -> None:
-    first, one = distil(tiny["encoder"], "encoder", tmp_path / "a", checkpoints=tmp_path / "kept", layers=0.5)
-    again, two = distil(tiny["encoder"], "encoder", tmp_path / "b", checkpoints=tmp_path / "kept", layers=0.5)
+    first, one = taught(tiny["encoder"], "encoder", tmp_path / "a", checkpoints=tmp_path / "kept", layers=0.5)
+    again, two = taught(tiny["encoder"], "encoder", tmp_path / "b", checkpoints=tmp_path / "kept", layers=0.5)
     assert again.facts.facts == first.facts.facts
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
 def test_too_little_to_train_on(tiny: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(StageError, match="Only 3 texts to train on"):
-        distil(tiny["encoder"], "encoder", tmp_path, Material(texts=("one", "two", "three")), layers=0.5)
+        taught(tiny["encoder"], "encoder", tmp_path, Material(texts=("one", "two", "three")), layers=0.5)
     with pytest.raises(StageError, match="no images"):
-        distil(tiny["vit"], "vit", tmp_path, Material(), layers=0.5)
+        taught(tiny["vit"], "vit", tmp_path, Material(), layers=0.5)
 
 
 def test_images_of_the_wrong_shape(tiny: dict[str, Path], tmp_path: Path) -> None:
     flat = Material(arrays={"pixel_values": np.zeros((32, IMAGE_SIZE), dtype=np.float32)})
     with pytest.raises(StageError, match="pixel_values is 1 × 32, the model takes"):
-        distil(tiny["vit"], "vit", tmp_path, flat, layers=0.5)
+        taught(tiny["vit"], "vit", tmp_path, flat, layers=0.5)
+
+
+def test_a_student_that_does_not_fit_its_teacher(tiny: dict[str, Path], tmp_path: Path) -> None:
+    other = tiny_bert_classifier(tmp_path / "five", labels=5)
+    student = load_module(Variant(str(other)), tiny_card(other))
+    teacher = Variant(str(tiny["classifier"]))
+    deployment = Deployment(tiny_card(tiny["classifier"]), teacher, RuntimeId.EAGER, WORKLOAD)
+    context = Context(tmp_path, [], lambda _: None, 1, teacher, material("classifier"))
+    with pytest.raises(StageError, match=r"does not fit its teacher: its logits are \(1, 5\), the teacher's \(1, 3\)"):
+        distil(student, deployment, context, Course(steps=2, sentences=0), title="", start=0.0)
 
 
 @pytest.mark.parametrize(
