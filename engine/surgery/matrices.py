@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -13,6 +14,7 @@ from engine.surgery.importance import Moments
 
 DAMPING = 0.02
 """Of the mean variance, added to each: calibration data are few."""
+MEMORY_SHARE = 0.25
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -52,6 +54,11 @@ def keep_outputs(module: Any, kept: Tensor) -> None:
 
 def keep_inputs(module: Any, kept: Tensor) -> None:
     _replace(module, matrix(module)[:, kept])
+
+
+def products_fit(inputs: Iterable[int]) -> bool:
+    """Whether second moments of so many inputs with one another, a layer each, leave most of the free memory free."""
+    return 4 * sum(count * count for count in inputs) < MEMORY_SHARE * psutil.virtual_memory().available
 
 
 def make_up(module: Any, kept: Tensor, seen: Moments) -> None:

@@ -16,6 +16,7 @@ from engine.surgery.channels import prune_channels, readers
 from engine.surgery.ffn import feed_forwards, prune_ffn
 from engine.surgery.importance import Evidence, observe
 from engine.surgery.layers import keep_layers, layers_kept, shorten_stages, spread_over, stack_of, stage_paths
+from engine.surgery.matrices import products_fit, sizes
 from engine.surgery.shapes import compare, macs_of, shape_of_file, shape_of_module
 from engine.tasks.loading import WEIGHTS, load_module, save_variant
 from engine.tasks.traceable import Traceable
@@ -62,7 +63,7 @@ def _narrow(module: Traceable, config: DistillationConfig, context: Context, exa
     paths = [block.reader for block in blocks] or readers(module.model)
     moments = observe(
         module, paths, context.calibration, lambda share: context.report(Progress("Observing activations", 0.05 + 0.1 * share)),
-        products=bool(blocks),
+        products=bool(blocks) and products_fit(sizes(module.model.get_submodule(path))[0] for path in paths),
     )  # fmt: skip
     with torch.no_grad():
         if blocks:

@@ -18,6 +18,7 @@ from engine.domain.ports import Context
 from engine.surgery.ffn import feed_forwards
 from engine.surgery.firstorder import first_order
 from engine.surgery.importance import Evidence, Moments, observe
+from engine.surgery.matrices import products_fit, sizes
 from engine.surgery.shapes import Shape, compare, macs_of, shape_of_file, shape_of_module
 from engine.surgery.statistics import recalibrate
 from engine.tasks.loading import WEIGHTS, load_module, save_variant
@@ -167,8 +168,9 @@ class _Work:
                 return Evidence(self._moments(places))
 
     def _moments(self, places: Sequence[str]) -> Mapping[str, Moments]:
-        linear = self.target in ("ffn", "heads")
-        return observe(self._module, places, self._context.calibration, self._observing, products=linear)
+        module = self._module
+        fit = self.target in ("ffn", "heads") and products_fit(sizes(module.model.get_submodule(path))[0] for path in places)
+        return observe(module, places, self._context.calibration, self._observing, products=fit)
 
     def _observing(self, share: float) -> None:
         self._context.report(Progress("Observing activations", 0.1 + 0.2 * share))

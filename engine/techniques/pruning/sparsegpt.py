@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from engine.domain.errors import StageError
 from engine.domain.ports import Batch
 from engine.surgery.importance import MAX_BATCHES
+from engine.surgery.matrices import products_fit
 from engine.tasks.traceable import Traceable
 
 _BLOCK = 128
@@ -22,6 +24,7 @@ def sparsify(
     module: Traceable, paths: Sequence[str], sparsity: float, batches: Sequence[Batch], progress: Callable[[float], None]
 ) -> None:
     """Zero the share `sparsity` of each layer's weights and adjust the others, from what the layer meets in `batches`."""
+    _demand_memory(module, paths)
     correlations = _correlations(module, paths, batches, progress)
     for path in paths:
         layer: Any = module.model.get_submodule(path)
@@ -29,6 +32,17 @@ def sparsify(
         if layer.weight.dim() == 4 and layer.groups > 1:
             continue  # a group's inputs are its own: too few to make up for each other
         _write(layer, _pruned(matrix, correlations[path], sparsity))
+
+
+def _demand_memory(module: Traceable, paths: Sequence[str]) -> None:
+    """Raises StageError when the correlations of all layers are too many to keep."""
+    inputs = [_matrix(module.model.get_submodule(path)).shape[1] for path in paths]
+    if not products_fit(inputs):
+        gib = 4 * sum(count * count for count in inputs) / 2**30
+        raise StageError(
+            f"SparseGPT keeps {gib:.1f} GiB of correlations for this model, more than this host can spare.",
+            mend="Choose importance=activation, which needs next to nothing.",
+        )
 
 
 def _correlations(
