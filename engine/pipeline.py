@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -94,6 +95,9 @@ class MeasureSession:
     """A lowered model opened and warm, as a user would call it. `opened` is how that went."""
 
     def __init__(self, request: OpenRequest) -> None:
+        if request.pinned:
+            # before any library makes its threads, which inherit it
+            os.sched_setaffinity(0, request.pinned)
         self._request = request
         self._task = task_of(request.card)
         self._items = _parts(request.card, request.dataset_file, request.calibration_file).scored

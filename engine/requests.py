@@ -101,7 +101,8 @@ class OpenRequest:
     """Everything a child needs to open a lowered model, time it and answer the scored items.
 
     Files that are empty: the built-in probes; the calibration file decides what of the
-    dataset is scored. Answers go to `scratch_dir`, which exists.
+    dataset is scored. Answers go to `scratch_dir`, which exists. `pinned`: the cores to
+    stay on; empty leaves that to the scheduler.
     """
 
     lowered: Lowered
@@ -112,6 +113,7 @@ class OpenRequest:
     threads: int
     scratch_dir: str = ""
     calibration_file: str = ""
+    pinned: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,11 @@ def render() -> None:
     except SpeedrailError as error:
         show_problem(error)
         return
-    parts.warn_unlike(runs)
+    unlike = parts.refused(runs)
     experiments = {r.experiment_id: resources().storage.experiments.get(r.experiment_id) for r in runs}
-    parts.metrics_table(runs, [experiments[r.experiment_id].guard_rail for r in runs])
-    _parallel(runs)
+    parts.metrics_table(runs, [experiments[r.experiment_id].guard_rail for r in runs], comparable=not unlike)
+    if not unlike:
+        _parallel(runs)
     parts.differences(runs)
 
 

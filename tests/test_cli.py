@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from engine import catalogue
 from engine.cli import main
 from engine.cli.words import parse_target
 from engine.domain.errors import InvalidInput
+from engine.domain.experiment import RunStatus
 from engine.domain.metrics import METRICS
 from engine.domain.workload import Target, TargetMetric
 from engine.execution.lock import HostLock
@@ -22,6 +24,7 @@ from engine.settings import Settings
 from storage import open_storage
 from tests.engine.conftest import inputs_file
 from tests.models import tiny_onnx
+from tests.pages.seed import ENVIRONMENT, seed_artifact, seed_experiment
 
 QUICK = "rounds=3,round_seconds=0.05,warmup_calls=1"
 ROOT = Path(__file__).parent.parent
@@ -68,8 +71,6 @@ def test_techniques_name_every_knob_and_choice(form: list[str], capsys: pytest.C
 def test_a_technique_that_lands_is_listed_without_another_edit(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dataclasses import replace
-
     eighth = replace(catalogue.TECHNIQUES[0], id="folding", title="Folding", summary="Folds it.")  # type: ignore[arg-type]
     monkeypatch.setattr(catalogue, "TECHNIQUES", (*catalogue.TECHNIQUES, eighth))
     for form in ("--json", "--markdown"):
@@ -94,7 +95,8 @@ def test_run_writes_the_whole_result(
     code = main(
         [
             "run", model, "--recipe", "quantization(format=int8)", "--recipe", "", "--recipe", "pruning@onnxruntime",
-            "--dataset", dataset, "--workload", QUICK, "--target", "latency<=1000", "--json", str(out),
+            "--dataset", dataset, "--workload", QUICK, "--target", "latency<=1000", "--verify-aa",
+            "--json", str(out),
         ]
     )  # fmt: skip
     result = json.loads(out.read_text())
@@ -112,9 +114,15 @@ def test_run_writes_the_whole_result(
     low, high = quantized["speedup"]["ci95"]
     assert low <= quantized["speedup"]["median"] <= high
     assert quantized["verdict"] in ("faster", "slower", "not distinguishable")
-    assert refused["reasons"] and refused["measurements"] == []
+    assert refused["reasons"] and refused["measurements"] == [] and refused["noise"] is None
+    for run in (baseline, quantized):
+        assert [r["index"] for r in run["noise"]["rounds"]] == [0, 1, 2]
+        assert run["noise"]["partner"] and run["noise"]["band"] >= 0.01
+        assert run["noisy"] in (True, False)
+    assert result["self_check"] == baseline["noise"]["check"]
+    assert result["self_check"]["verdict"] in ("faster", "slower", "not distinguishable")
     assert result["first_sentence"] in (text := capsys.readouterr().out)
-    assert "baseline" in text and "quantization(format=int8)" in text
+    assert "baseline" in text and "quantization(format=int8)" in text and "A/A check" in text
     # nothing of it stays without --save
     assert not (home / "speedrail.db").exists()
     assert list((home / "scratch").iterdir()) == []
@@ -146,6 +154,22 @@ def test_a_saved_run_of_a_stored_artifact_is_in_the_history(
     assert [s.experiment.name for s in storage.experiments.list().items] == ["kept"]
     (run,) = storage.runs.of_experiment(result["id"])
     assert storage.files.exists(run.lowered_id)
+
+
+def test_stored_runs_are_compared_or_refused(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    storage = open_storage(settings)
+    experiment = seed_experiment(storage, seed_artifact(storage))
+    alike = [r.id for r in storage.runs.of_experiment(experiment.id) if r.status is RunStatus.SUCCEEDED]
+    assert main(["compare", *alike[:2], "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [r["id"] for r in data["runs"]] == alike[:2] and data["differences"]
+    assert main(["compare", *alike[:3]]) == 0
+    assert "latency, ms" in capsys.readouterr().out
+    elsewhere = seed_experiment(storage, seed_artifact(storage), environment=replace(ENVIRONMENT, threads=1))
+    other = next(r.id for r in storage.runs.of_experiment(elsewhere.id) if r.status is RunStatus.SUCCEEDED)
+    assert main(["compare", alike[0], other]) == 2
+    assert "unlike environments" in (said := capsys.readouterr().err) and "threads 1 / 2" in said
+    assert main(["compare", alike[0]]) == 2
 
 
 def test_a_failing_run_exits_with_1(tmp_path: Path, dataset: str, capsys: pytest.CaptureFixture[str]) -> None:

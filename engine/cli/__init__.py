@@ -1,4 +1,4 @@
-"""The command line: `techniques`, `intake`, `run`, `calibrate`, `fpga`, `serve`, `worker`.
+"""The command line: `techniques`, `intake`, `run`, `compare`, `calibrate`, `fpga`, `serve`, `worker`.
 
 Exit codes: 0 when all went well or was refused with a reason, 1 when something
 failed, 2 for bad input, with one clear line on standard error. Each command's module
@@ -55,6 +55,11 @@ def parser() -> argparse.ArgumentParser:
     intake.add_argument("--json", action="store_true", help="as JSON")
 
     _add_run(commands.add_parser("run", help="measure recipes on a model, beside its baseline"))
+    compare = commands.add_parser("compare", help="kept runs side by side; refused when their environments are unlike")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="ids of runs, as in OUT.json and in a run's address")
+    compare.add_argument(
+        "--json", nargs="?", const="-", metavar="OUT.json", help="write the result as JSON; - or nothing: to stdout"
+    )
     calibrate = commands.add_parser("calibrate", help="measure this host: peaks, bandwidth, noise")
     calibrate.add_argument(
         "--json", nargs="?", const="-", metavar="OUT.json", help="write the result as JSON; - or nothing: to stdout"
@@ -83,6 +88,9 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--target", default="", help="for example 'latency<=15' (ms), 'throughput>=100', 'size<=50MB'")
     run.add_argument("--guard-rail", type=float, default=0.99, metavar="SHARE", help="least quality retained (0.99)")
     run.add_argument("--name", default="", help="what to call the experiment")
+    run.add_argument(
+        "--verify-aa", action="store_true", help="measure a further process of the baseline and judge it as a candidate"
+    )
     run.add_argument("--save", action="store_true", help="keep the experiment in the history, with its models")
     run.add_argument(
         "--json", nargs="?", const="-", metavar="OUT.json", help="write the result as JSON; - or nothing: to stdout"
@@ -140,6 +148,10 @@ def _call(options: argparse.Namespace) -> int:
             from engine.cli.run import run
 
             return run(settings, options)
+        case "compare":
+            from engine.cli.compare import compare
+
+            return compare(settings, options.runs, options.json)
         case "calibrate":
             from engine.cli.calibrate import calibrate
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.cli.intake import take_in_path
 from engine.cli.output import check_destination, show
-from engine.cli.result import as_json_data, table
+from engine.cli.result import as_json_data, noise_by_run, table
 from engine.cli.waiting import say_who_holds
 from engine.cli.words import parse_target
 from engine.domain.artifact import Artifact
@@ -20,6 +20,7 @@ from engine.domain.errors import InvalidInput, NotFound
 from engine.domain.experiment import Progress, Run, RunStatus
 from engine.domain.workload import DatasetRef, Workload
 from engine.execution.execute import run_experiment
+from engine.execution.judging import VERIFY_AA
 from engine.execution.lock import HostLock
 from engine.execution.scratch import scratch
 from engine.grammar import parse_recipe
@@ -47,12 +48,13 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
             storage, None, artifact, workload, recipes,
             target=target, guard_rail=options.guard_rail, name=options.name, keep_models=options.save,
             dataset=_dataset(files[0], storage, place), calibration=_dataset(files[1], storage, place),
-            extra={"launched_by": "command line"},
+            extra={"launched_by": "command line", **({VERIFY_AA: True} if options.verify_aa else {})},
         )  # fmt: skip
         while not run_experiment(experiment.id, storage, place, _tell, host=host, wait=say_who_holds()):
             time.sleep(1)  # a worker found the experiment first
         runs = storage.runs.of_experiment(experiment.id)
-        show(as_json_data(experiment, artifact, runs), table(experiment, runs), options.json)
+        noise = noise_by_run(storage, runs)
+        show(as_json_data(experiment, artifact, runs, noise), table(experiment, runs, noise), options.json)
     return 0 if all(r.status in FINE for r in runs) else 1
 
 

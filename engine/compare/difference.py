@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.domain.errors import RecipeError
+from engine.domain.errors import InvalidInput, RecipeError
 from engine.domain.experiment import Run
 from engine.domain.host import Environment
 from engine.domain.knobs import KnobValue, format_value
@@ -28,24 +28,44 @@ def differences_of(runs: Sequence[Run]) -> list[Difference]:
     return [row for row in rows if len(set(row.values)) > 1]
 
 
-def unlike_environments(runs: Sequence[Run]) -> list[str]:
-    """One sentence a difference that makes these runs' times incomparable; empty when alike."""
+def differing_environments(runs: Sequence[Run]) -> list[Difference]:
+    """What makes these runs' times incomparable; empty when they were measured in one environment.
+
+    A run without an environment was not measured and has no say.
+    """
     known = [run.environment for run in runs if run.environment is not None]
     if len({e.comparable_key for e in known}) < 2:
         return []
-    tables = [_environment(e) for e in known]
+    tables = [_environment(run.environment) if run.environment else {} for run in runs]
     names = list(dict.fromkeys(name for table in tables for name in table))
-    unlike = [n for n in names if len({table.get(n, "none") for table in tables}) > 1]
-    return [
-        "These runs were measured in unlike environments, so their times cannot be compared: "
-        + "; ".join(f"{n} {' / '.join(sorted({t.get(n, 'none') for t in tables}))}" for n in unlike)
-        + "."
-    ]
+    rows = [Difference(name, tuple(table.get(name, "") for table in tables)) for name in names]
+    return [row for row in rows if len(set(row.values) - {""}) > 1 or _lacks(row, tables)]
+
+
+def unlike_environments(runs: Sequence[Run]) -> list[str]:
+    """The refusal to compare these runs' times, with what differs; empty when they may be compared."""
+    found = differing_environments(runs)
+    if not found:
+        return []
+    unlike = "; ".join(f"{d.what} {' / '.join(sorted({value or 'none' for value in d.values}))}" for d in found)
+    return [f"These runs were measured in unlike environments, so their times cannot be compared: {unlike}."]
+
+
+def refuse_unlike(runs: Sequence[Run]) -> None:
+    """Raises InvalidInput when these runs' times cannot be compared."""
+    if sentences := unlike_environments(runs):
+        raise InvalidInput(sentences[0], mend="Measure their recipes in one experiment.")
+
+
+def _lacks(row: Difference, tables: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a measured run lacks what another has: a library, say."""
+    return any(table and not value for value, table in zip(row.values, tables, strict=True)) and any(row.values)
 
 
 def _environment(environment: Environment) -> dict[str, str]:
-    fields = ("host", "cpu", "cores", "threads", "kernel")
-    return {**{f: str(getattr(environment, f)) for f in fields}, **environment.versions}
+    fields = ("host", "cpu", "cores", "threads", "kernel", "python", "governor")
+    named = {f: str(getattr(environment, f)) for f in fields}
+    return {**named, "CPU features": " ".join(environment.cpu_flags), **environment.versions}
 
 
 def _knobs(run: Run) -> dict[str, str]:

@@ -35,8 +35,7 @@ def _verdict(speedup: Speedup) -> str:
     if speedup.verdict is Verdict.SLOWER:
         return f"Slower than the baseline: {measured}."
     return (
-        f"Not distinguishable from the baseline: {measured}, while the baseline's own rounds "
-        f"differ by {speedup.band:.1%}."
+        f"Not distinguishable from the baseline: {measured}, while equal processes may differ by {speedup.band:.1%} here."
     )
 
 

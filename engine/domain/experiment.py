@@ -10,6 +10,7 @@ from typing import Any
 from engine.domain.errors import Problem
 from engine.domain.host import Environment
 from engine.domain.metrics import LATENCY, Measurement, Provenance, Ratio, Verdict
+from engine.domain.noise import NOISY
 from engine.domain.workload import DatasetRef, Target, Workload
 
 
@@ -127,6 +128,11 @@ class Run:
         """Of its latency, on which every comparison rests; measured while there is none."""
         latency = self.measurement(LATENCY.name)
         return latency.provenance if latency else Provenance.MEASURED
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the machine was disturbed while it was measured (see engine.domain.noise)."""
+        return any(remark.startswith(NOISY) for remark in self.remarks)
 
     def measurement(self, name: str) -> Measurement | None:
         return next((m for m in self.measurements if m.name == name), None)

@@ -50,4 +50,7 @@ class Environment:
 
     @property
     def comparable_key(self) -> tuple[object, ...]:
-        return (self.host, self.cpu, self.cores, self.threads, self.kernel, tuple(sorted(self.versions.items())))
+        return (
+            self.host, self.cpu, self.cores, self.cpu_flags, self.threads, self.kernel, self.python, self.governor,
+            tuple(sorted(self.versions.items())),
+        )  # fmt: skip

@@ -27,9 +27,16 @@ class Metric:
     better: Direction
     help: str = ""
 
+    @property
+    def travels(self) -> bool:
+        """Whether it says the same on every machine, as qualities and sizes do and times do not."""
+        return self.unit in ("ratio", "ppl", "abs") or self.name == "size"
+
 
 LATENCY = Metric("latency", "Latency", "ms", Direction.LOWER, "Median of one call; a causal LM's whole generation")
 LATENCY_P90 = Metric("latency_p90", "Latency p90", "ms", Direction.LOWER, "Needs 64 samples")
+LATENCY_P95 = Metric("latency_p95", "Latency p95", "ms", Direction.LOWER, "Needs 130 samples")
+LATENCY_P99 = Metric("latency_p99", "Latency p99", "ms", Direction.LOWER, "Needs 662 samples")
 FIRST_CALL = Metric("first_call_latency", "First call", "ms", Direction.LOWER, "The very first call after opening")
 THROUGHPUT = Metric("throughput", "Throughput", "items/s", Direction.HIGHER, "Items (a causal LM: new tokens) per second")
 TIME_TO_FIRST_TOKEN = Metric("time_to_first_token", "Time to first token", "ms", Direction.LOWER)
@@ -83,7 +90,7 @@ SPEARMAN = Metric("spearman", "Spearman", "ratio", Direction.HIGHER, "Rank corre
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
-        LATENCY, LATENCY_P90, FIRST_CALL, THROUGHPUT, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN, PREFILL_SHARE,
+        LATENCY, LATENCY_P90, LATENCY_P95, LATENCY_P99, FIRST_CALL, THROUGHPUT, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN, PREFILL_SHARE,
         DECODE_SHARE, HIGHEST_RATE, LOAD_LATENCY, OFFLINE_THROUGHPUT, PEAK_MEMORY, WEIGHTS_MEMORY, ACTIVATIONS_MEMORY, ENERGY, SIZE,
         QUALITY, COSINE, PERPLEXITY, TOKEN_AGREEMENT, AGREEMENT, PROBABILITY_OVERLAP, ACCURACY, F1, REGRESSION_ERROR,
         MAX_DEVIATION, MEAN_DEVIATION, SPEARMAN,

@@ -15,9 +15,10 @@ from engine.domain.calibration import Calibration, Precision
 from engine.domain.codec import as_data, from_data
 from engine.domain.experiment import Progress
 from engine.domain.metrics import LATENCY
+from engine.domain.noise import MOST_DRIFT
 from engine.execution.leash import Leash
 from engine.host import environment, this_host
-from engine.measure.canary import MOST_DRIFT, Canary, drift
+from engine.measure.canary import Canary, drift
 from engine.requests import CeilingsRequest, CeilingsResult, RoundResult
 from engine.sandbox import Child, Limits
 

@@ -7,15 +7,18 @@ from dataclasses import replace
 from statistics import median
 
 from engine.compare.causes import Evidence
+from engine.compare.noise_remarks import noise_remarks
 from engine.compare.remarks import why_no_gain
 from engine.compare.speedup import Speedup, speedup_of
 from engine.domain.codec import as_data
 from engine.domain.errors import Cancelled, SpeedrailError, StageError
 from engine.domain.evidence import ContextPoint, Examined
-from engine.domain.experiment import Attachment, RunStatus
+from engine.domain.experiment import Attachment, Round, RunStatus
 from engine.domain.load import LoadResult, Pattern
 from engine.domain.metrics import LATENCY, Measurement
+from engine.domain.noise import NOISE, BlockNoise
 from engine.domain.workload import KvCache
+from engine.execution.judging import VERIFY_AA, noise_of, partner_of, pinned_cores, shadows_of
 from engine.execution.opening import opening
 from engine.execution.sweeping import sweep
 from engine.execution.work import Prepared, Work
@@ -32,7 +35,7 @@ from engine.sandbox import Limits
 def measure(work: Work, baseline: Prepared, candidates: Sequence[Prepared]) -> None:
     """Measure until every one of these has its result; blocks as memory demands."""
     waiting = list(candidates)
-    last: Measured | None = None
+    last: tuple[Measured, BlockNoise] | None = None
     try:
         while waiting or last is None:
             last, waiting = _one_block(work, baseline, waiting)
@@ -44,7 +47,8 @@ def measure(work: Work, baseline: Prepared, candidates: Sequence[Prepared]) -> N
         _fail_all(error, baseline, waiting)
         return
     if baseline.is_open:
-        _finish(work, baseline, baseline, last, last.examined, ())
+        result, noise = last
+        _finish(work, baseline, baseline, result, result.examined, noise)
 
 
 def fail_without_baseline(candidates: Sequence[Prepared]) -> None:
@@ -57,16 +61,21 @@ def fail_without_baseline(candidates: Sequence[Prepared]) -> None:
         )
 
 
-def _one_block(work: Work, baseline: Prepared, waiting: list[Prepared]) -> tuple[Measured, list[Prepared]]:
-    """One block; what it learned of the baseline, and who has to wait for another."""
+def _one_block(
+    work: Work, baseline: Prepared, waiting: list[Prepared]
+) -> tuple[tuple[Measured, BlockNoise], list[Prepared]]:
+    """One block; what it learned of the baseline and of the machine, and who has to wait for another."""
     everyone = {p.run.id: p for p in (baseline, *waiting)}
     index = 1 + max((r.block for p in everyone.values() for r in work.storage.runs.rounds(p.run.id)), default=-1)
     rounds = max(_rounds_left(work, p) for p in (waiting or [baseline]))
+    first, *others = [_candidate(work, p) for p in everyone.values()]
+    shadows = shadows_of(first, work.place, verify=bool(work.experiment.extra.get(VERIFY_AA)))
     block = Block(
         index,
-        [_candidate(work, p) for p in everyone.values()],
+        [first, *others],
+        shadows=shadows,
         start=work.leash.start,
-        limits=_limits(work, rounds, len(everyone)),
+        limits=_limits(work, rounds, len(everyone) + len(shadows)),
         tick=work.leash.check,
         report=lambda run_id, progress: everyone[run_id].progress(progress),
         meter=host_meter(),
@@ -76,16 +85,17 @@ def _one_block(work: Work, baseline: Prepared, waiting: list[Prepared]) -> tuple
         for turns in block.rounds(rounds):
             for turn in turns:
                 everyone[turn.run_id].recorder.round(turn)
+        noise = noise_of(block, work.storage.runs.rounds(baseline.run.id))
         measured: dict[str, Measured] = {}
         for result in block.results():
             result = replace(result, load=sweeps.get(result.run_id, result.load))
             measured[result.run_id] = result
             if result.run_id != baseline.run.id:
-                first = measured[baseline.run.id]
-                _finish(work, everyone[result.run_id], baseline, result, first.examined, block.remarks())
+                examined = measured[baseline.run.id].examined
+                _finish(work, everyone[result.run_id], baseline, result, examined, noise, partner_of(block))
     for run_id, problem in block.failures.items():
         everyone[run_id].recorder.fail(problem.as_error())
-    return measured[baseline.run.id], [everyone[c.run_id] for c in block.postponed]
+    return (measured[baseline.run.id], noise), [everyone[c.run_id] for c in block.postponed]
 
 
 def _sweeps(work: Work, everyone: Mapping[str, Prepared]) -> dict[str, LoadResult]:
@@ -108,6 +118,7 @@ def _limits(work: Work, rounds: int, entrants: int) -> Limits:
 
 def _candidate(work: Work, prepared: Prepared) -> Candidate:
     request, readable = opening(work, prepared)
+    request = replace(request, pinned=pinned_cores(request.threads))
     return Candidate(prepared.run.id, request, readable, prepared.recorder.log)
 
 
@@ -117,12 +128,15 @@ def _finish(
     baseline: Prepared,
     measured: Measured,
     baseline_examined: Examined | None,
-    block_remarks: Sequence[str],
+    noise: BlockNoise,
+    partner: Sequence[Round] = (),
 ) -> None:
     runs = work.storage.runs
     own, size = runs.rounds(prepared.run.id), prepared.transformed.lowered.size_bytes
-    compared = None if prepared is baseline else speedup_of(runs.rounds(baseline.run.id), own)
-    prepared.recorder.attach(_attachments(measured))
+    compared = None
+    if prepared is not baseline:
+        compared = speedup_of(runs.rounds(baseline.run.id), own, partner=partner, noisy=noise.is_noisy)
+    prepared.recorder.attach([*_attachments(measured), Attachment(NOISE, as_data(noise))])
     prepared.recorder.finish(
         RunStatus.SUCCEEDED,
         measurements=_measurements(work, prepared, summarize(own, measured, size)),
@@ -130,7 +144,7 @@ def _finish(
         verdict=compared.verdict if compared else None,
         remarks=(
             *(_why(work, prepared, baseline, compared, measured, baseline_examined) if compared else ()),
-            *block_remarks,
+            *noise_remarks(noise),
             *_about_examining(work, prepared, measured),
         ),
         environment=environment(work.experiment.workload.threads, measured.sandbox),

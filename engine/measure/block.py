@@ -2,12 +2,13 @@
 
 Each is opened in a child of its own and parked; the worker passes the turn. Timings
 interleave although processes are separate, and whatever slows the machine for a while
-slows all of them alike.
+slows all of them alike: the shorter the turns, the more alike.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+import numpy as np
 import psutil
 
 from engine.domain.artifact import TaskId
@@ -24,8 +26,10 @@ from engine.domain.evidence import Examined
 from engine.domain.experiment import Progress, Round
 from engine.domain.load import LoadResult, Pattern
 from engine.domain.metrics import ENERGY, Measurement
+from engine.domain.noise import MOST_DRIFT, BlockNoise, RoundNoise
 from engine.host import usable_cores
-from engine.measure.canary import MOST_DRIFT, Canary, drift
+from engine.measure import witness
+from engine.measure.canary import Canary
 from engine.measure.energy import Meter
 from engine.requests import AnswersResult, OpenRequest, OpenResult, RoundResult
 from engine.sandbox import RANKS, Child, Limits
@@ -38,6 +42,12 @@ _EXAMINE_SECONDS = 600.0
 _ROUNDS_SHARE = 0.8
 """Of a block's time, roughly; scoring has the rest."""
 _PROFILE_SHARE = 0.95
+SLICE_SECONDS = 0.15
+"""A turn, where calls are short. On a shared machine the pace changes within seconds: see docs/measurement.md."""
+_SLICE_CALLS = 4
+"""Calls in a turn at least; one more goes before them, untimed."""
+_MOST_REPEATED = 0.25
+"""Share of the rounds that are repeated for a drifting canary: on a machine that always drifts it is no use."""
 
 
 class Start(Protocol):
@@ -82,9 +92,11 @@ class Block:
 
     `failures` says of each candidate that dropped out why; `postponed` are those for
     whom there was not memory enough and who need a block of their own. The baseline's
-    failure is everybody's and is raised. `tick` is called a few times a second and may
-    raise to end it all. `report` tells how a run gets on. With a `meter` every round has a
-    sample of energy.
+    failure is everybody's and is raised. `shadows` are further processes of the
+    baseline that take turns like everybody; their rounds are kept in `shadow_rounds`, and they
+    are left out where memory or they themselves fail. `tick` is called a few times a
+    second and may raise to end it all. `report` tells how a run gets on. With a `meter`
+    every round has a sample of energy.
     """
 
     def __init__(
@@ -94,6 +106,7 @@ class Block:
         *,
         start: Start,
         limits: Limits,
+        shadows: Sequence[Candidate] = (),
         tick: Callable[[], None] = lambda: None,
         report: Callable[[str, Progress], None] = lambda run_id, progress: None,
         meter: Meter | None = None,
@@ -101,10 +114,11 @@ class Block:
         self.index = index
         self.failures: dict[str, Problem] = {}
         self.postponed: tuple[Candidate, ...] = ()
-        self.repeated = 0
-        self.drifted = 0
+        self.shadow_rounds: dict[str, list[Round]] = {}
         self._candidates = tuple(candidates)
+        self._shadows = tuple(shadows)
         self._baseline = candidates[0]
+        self._seen: list[RoundNoise] = []
         self._workload = candidates[0].request.workload
         self._start = start
         self._limits = limits
@@ -130,29 +144,39 @@ class Block:
         self._exits.close()
 
     def rounds(self, count: int, first: int = 0) -> Iterator[list[Round]]:
-        """`count` rounds, numbered from `first`, each with one turn of every living run.
+        """`count` rounds, numbered from `first`, each with one or more turns of every living run.
 
-        A round during which the canary drifted is void and repeated once.
+        A round during which the canary drifted is void and repeated once, as long as such
+        rounds are few.
         """
         began = time.monotonic()
-        before = self._canary.sing()
+        repeats = int(count * _MOST_REPEATED)
+        before = self._canary.sing() * 1e3
         for index in range(first, first + count):
-            turns = self._round(index)
-            after = self._canary.sing()
-            if drift((before, after)) > MOST_DRIFT:
-                self.repeated += 1
-                before, turns = after, self._round(index)
-                after = self._canary.sing()
-                self.drifted += drift((before, after)) > MOST_DRIFT
-            before = after
-            yield turns
+            turns, seen = self._witnessed(index, before)
+            if seen.drift > MOST_DRIFT and repeats:
+                repeats -= 1
+                turns, seen = self._witnessed(index, seen.canary_ms[1])
+                seen = replace(seen, repeated=True)
+            before = seen.canary_ms[1]
+            self._seen.append(seen)
+            for turn in turns:
+                if turn.run_id in self.shadow_rounds:
+                    self.shadow_rounds[turn.run_id].append(turn)
+            yield [turn for turn in turns if turn.run_id not in self.shadow_rounds]
             self._tell(index - first + 1, count, time.monotonic() - began)
+
+    @property
+    def noise(self) -> BlockNoise:
+        """What was seen of the machine in the rounds so far."""
+        request = self._baseline.request
+        return BlockNoise(self.index, usable_cores(), request.threads, tuple(self._seen), request.pinned)
 
     def results(self) -> Iterator[Measured]:
         """Peak memory so far, then the answers and their scores: the baseline first, then all others."""
         peaks = {run_id: child.peak_pss_bytes() for run_id, child in self._children.items()}
         reference: str | None = None
-        for candidate in list(self._alive()):
+        for candidate in [c for c in self._alive() if c not in self._shadows]:
             self._report(candidate.run_id, Progress("scoring quality", _ROUNDS_SHARE))
             data = self._ask(candidate, {"answers": reference}, _ANSWER_SECONDS)
             if data is None:
@@ -170,29 +194,28 @@ class Block:
                 self._children[run_id].level, examined, unexamined, load,
             )  # fmt: skip
 
-    def remarks(self) -> tuple[str, ...]:
-        """What a reader of this block's numbers should know."""
-        if not self.drifted:
-            return ()
-        return (
-            f"The machine's own pace changed by more than {MOST_DRIFT:.0%} during {self.drifted} "
-            f"rounds, also when they were repeated; intervals are wider for it.",
-        )
-
     def _open_all(self) -> None:
         free = int(psutil.virtual_memory().available * MEMORY_SHARE)
-        largest = 0
-        for position, candidate in enumerate(self._candidates):
-            used = sum(child.peak_pss_bytes() for child in self._children.values())
-            if position > 1 and used + largest > free:
-                self.postponed = self._candidates[position:]
+        baseline, *others = self._candidates
+        self._open(baseline)
+        for shadow in self._shadows:
+            # a candidate will want as much again
+            if self._used() + 2 * self._largest() <= free:
+                self._open(shadow)
+        for position, candidate in enumerate(others):
+            if position and self._used() + self._largest() > free:
+                self.postponed = tuple(others[position:])
                 return
-            self._report(candidate.run_id, Progress("opening", 0.0))
             self._open(candidate)
-            if child := self._children.get(candidate.run_id):
-                largest = max(largest, child.peak_pss_bytes())
+
+    def _used(self) -> int:
+        return sum(child.peak_pss_bytes() for child in self._children.values())
+
+    def _largest(self) -> int:
+        return max(child.peak_pss_bytes() for child in self._children.values())
 
     def _open(self, candidate: Candidate) -> None:
+        self._report_of(candidate, Progress("opening", 0.0))
         scratch = Path(candidate.request.scratch_dir)
         try:
             child = self._start(
@@ -211,27 +234,52 @@ class Block:
         opened = self._ask(candidate, {"request": as_data(candidate.request)}, _OPEN_SECONDS)
         if opened is not None:
             self._opened[candidate.run_id] = from_data(OpenResult, opened)
+            if candidate in self._shadows:
+                self.shadow_rounds[candidate.run_id] = []
+
+    def _witnessed(self, index: int, before: float) -> tuple[list[Round], RoundNoise]:
+        """A round, and what else the machine did meanwhile. before: the canary's last latency in ms."""
+        first = self._look()
+        turns = self._round(index)
+        then = self._look()
+        songs = (before, self._canary.sing() * 1e3)
+        passage = witness.between(first, then, usable_cores())
+        return turns, RoundNoise(index, songs, passage.other_load, passage.steal, then.mhz, then.threads)
+
+    def _look(self) -> witness.Reading:
+        return witness.read([child.pid for child in self._children.values()])
 
     def _round(self, index: int) -> list[Round]:
-        """One turn each; the order is turned about every round and moved on every second."""
-        alive = list(self._alive())
-        start = index // 2 % len(alive)
-        order = [*alive[start:], *alive[:start]]
-        turns = []
-        for candidate in reversed(order) if index % 2 else order:
-            before = self._meter.read() if self._meter else 0.0
-            data = self._ask(candidate, {"round": self._workload.round_seconds}, self._turn_seconds(candidate))
-            if data is not None:
-                result = from_data(RoundResult, data)
-                samples = result.samples | self._energy(before, result.calls)
-                turns.append(Round(candidate.run_id, self.index, index, samples))
-        return turns
+        """Passes in which everybody has a turn; the order is turned about every pass and moved on every second one."""
+        passes = self._passes()
+        seconds = self._workload.round_seconds / passes
+        taken: dict[str, list[RoundResult]] = {}
+        joules: dict[str, float] = defaultdict(float)
+        for step in range(index * passes, (index + 1) * passes):
+            alive = list(self._alive())
+            start = step // 2 % len(alive)
+            order = [*alive[start:], *alive[:start]]
+            for candidate in reversed(order) if step % 2 else order:
+                before = self._meter.read() if self._meter else 0.0
+                data = self._ask(candidate, {"round": seconds}, self._turn_seconds(candidate))
+                if data is not None:
+                    taken.setdefault(candidate.run_id, []).append(from_data(RoundResult, data))
+                    joules[candidate.run_id] += self._meter.read() - before if self._meter else 0.0
+        return [
+            Round(c.run_id, self.index, index, _joined(turns) | self._energy(joules[c.run_id], turns))
+            for c in self._alive()
+            if (turns := taken.get(c.run_id))
+        ]
 
-    def _energy(self, before: float, calls: int) -> dict[str, tuple[float, ...]]:
-        """Joules an item of a turn, where there is a meter; one sample a turn, because meters are slow."""
-        if self._meter is None or not calls:
-            return {}
-        return {ENERGY.name: ((self._meter.read() - before) / (calls * self._workload.batch_size),)}
+    def _passes(self) -> int:
+        """How many turns a round's time is cut into, so that even the slowest has some calls in each."""
+        slowest = max(float(np.median(opened.warmup)) for opened in self._opened.values()) / 1e3
+        return max(1, round(self._workload.round_seconds / max(SLICE_SECONDS, _SLICE_CALLS * slowest)))
+
+    def _energy(self, joules: float, turns: Sequence[RoundResult]) -> dict[str, tuple[float, ...]]:
+        """Joules an item of a round, where there is a meter; one sample, because meters are slow."""
+        calls = sum(turn.calls for turn in turns)
+        return {ENERGY.name: (joules / (calls * self._workload.batch_size),)} if self._meter and calls else {}
 
     def _turn_seconds(self, candidate: Candidate) -> float:
         """Long enough for a turn however slow the calls, short enough to notice a hang."""
@@ -269,17 +317,30 @@ class Block:
         if candidate is self._baseline:
             error.where = error.where or "baseline"
             raise error
-        self.failures[candidate.run_id] = replace(error.as_problem(), where=error.where or "measure")
+        if candidate in self._shadows:
+            self.shadow_rounds.pop(candidate.run_id, None)
+        else:
+            self.failures[candidate.run_id] = replace(error.as_problem(), where=error.where or "measure")
         if child := self._children.pop(candidate.run_id, None):
             child.kill()
 
     def _alive(self) -> Iterator[Candidate]:
-        return (c for c in self._candidates if c.run_id in self._opened and c.run_id in self._children)
+        everyone = (self._baseline, *self._shadows, *self._candidates[1:])
+        return (c for c in everyone if c.run_id in self._opened and c.run_id in self._children)
 
     def _tell(self, done: int, count: int, seconds: float) -> None:
         left = seconds / done * (count - done)
         for candidate in self._alive():
-            self._report(candidate.run_id, Progress("measuring", _ROUNDS_SHARE * (done / count), left))
+            self._report_of(candidate, Progress("measuring", _ROUNDS_SHARE * (done / count), left))
+
+    def _report_of(self, candidate: Candidate, progress: Progress) -> None:
+        if candidate not in self._shadows:
+            self._report(candidate.run_id, progress)
+
+
+def _joined(turns: Sequence[RoundResult]) -> dict[str, tuple[float, ...]]:
+    """The samples of several turns, one after another."""
+    return {name: tuple(value for turn in turns for value in turn.samples[name]) for name in turns[0].samples}
 
 
 def _items_per_call(request: OpenRequest) -> int:

@@ -10,8 +10,6 @@ from typing import Self
 
 import numpy as np
 
-MOST_DRIFT = 0.05
-"""Beyond this a round is void."""
 _SIZE = 112
 _REPEATS = 9
 

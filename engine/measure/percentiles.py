@@ -7,8 +7,13 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from engine.domain.metrics import LATENCY_P90, LATENCY_P95, LATENCY_P99
+
 FEWEST_SAMPLES = {50: 1, 90: 64, 95: 130, 99: 662}
 """Queries MLPerf's load generator wants for a percentile at 99 % confidence."""
+
+TAILS = {90: LATENCY_P90, 95: LATENCY_P95, 99: LATENCY_P99}
+"""The metric of each percentile of latency beyond the median."""
 
 
 def percentile(samples: ArrayLike, p: int) -> float | None:
@@ -20,6 +25,11 @@ def percentile(samples: ArrayLike, p: int) -> float | None:
     if values.size < FEWEST_SAMPLES[p]:
         return None
     return float(np.percentile(values, p))
+
+
+def missing(count: int, p: int) -> int:
+    """How many samples more the p-th percentile needs than these `count`; 0 when there are enough."""
+    return max(0, FEWEST_SAMPLES[p] - count)
 
 
 def percentile_interval(samples: ArrayLike, p: int) -> tuple[float, float]:

@@ -14,7 +14,6 @@ from engine.domain.metrics import (
     FIRST_CALL,
     HIGHEST_RATE,
     LATENCY,
-    LATENCY_P90,
     LOAD_LATENCY,
     METRICS,
     OFFLINE_THROUGHPUT,
@@ -29,7 +28,7 @@ from engine.domain.metrics import (
 )
 from engine.measure.block import Measured
 from engine.measure.bootstrap import Samples, median_interval
-from engine.measure.percentiles import percentile, percentile_interval
+from engine.measure.percentiles import TAILS, percentile, percentile_interval
 
 _TIMED = (LATENCY, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN, ENERGY)
 
@@ -41,7 +40,7 @@ def summarize(rounds: Sequence[Round], measured: Measured, size_bytes: int) -> t
     """
     found = [m for metric in _TIMED if (m := _timed(metric, rounds))]
     latency = next(m for m in found if m.name == LATENCY.name)
-    found += [m for m in (_p90(rounds),) if m]
+    found += _tails(rounds)
     found += [
         _throughput(latency, measured.items_per_call),
         _single(FIRST_CALL, measured.opened.first_call),
@@ -97,12 +96,14 @@ def _timed(metric: Metric, rounds: Sequence[Round]) -> Measurement | None:
     return Measurement(metric.name, metric.unit, float(np.median(pooled)), median_interval(samples), pooled.size)
 
 
-def _p90(rounds: Sequence[Round]) -> Measurement | None:
+def _tails(rounds: Sequence[Round]) -> list[Measurement]:
+    """The percentiles there are samples enough for."""
     pooled = np.concatenate(_samples(LATENCY, rounds))
-    value = percentile(pooled, 90)
-    if value is None:
-        return None
-    return Measurement(LATENCY_P90.name, LATENCY_P90.unit, value, percentile_interval(pooled, 90), pooled.size)
+    return [
+        Measurement(metric.name, metric.unit, value, percentile_interval(pooled, p), pooled.size)
+        for p, metric in TAILS.items()
+        if (value := percentile(pooled, p)) is not None
+    ]
 
 
 def _throughput(latency: Measurement, items_per_call: int) -> Measurement:

@@ -6,25 +6,39 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from engine.compare.difference import Difference, differences_of, unlike_environments
+from engine.compare.difference import Difference, differences_of, differing_environments
 from engine.domain.experiment import Run
 from engine.domain.metrics import METRICS, QUALITY
-from pages.parts.format import plain, plus_minus, ratio, share, value_of
+from pages.parts.format import plus_minus, ratio, share, value_of
 from pages.parts.wording import recipe_words
 
 
-def warn_unlike(runs: Sequence[Run]) -> None:
-    """Say so when the runs were not measured in one environment, and what differs."""
-    for sentence in unlike_environments(runs):
-        st.warning(plain(sentence), icon=":material/balance:")
+def refused(runs: Sequence[Run]) -> bool:
+    """Whether these runs' times must not be compared; says so, with what differs between their environments."""
+    found = differing_environments(runs)
+    if not found:
+        return False
+    st.error(
+        "**These runs were measured in unlike environments, so their times are not compared.** "
+        "Measure their recipes in one experiment; what does not depend on the machine stands below.",
+        icon=":material/balance:",
+    )
+    st.subheader("What differs between the environments", anchor=False)
+    _difference_table(runs, found, "compare_environments")
+    return True
 
 
-def metrics_table(runs: Sequence[Run], guard_rails: Sequence[float]) -> None:
-    """Metrics as rows, runs as columns: reads well from two runs to a dozen. `guard_rails`: one a run."""
+def metrics_table(runs: Sequence[Run], guard_rails: Sequence[float], *, comparable: bool = True) -> None:
+    """Metrics as rows, runs as columns: reads well from two runs to a dozen. `guard_rails`: one a run.
+
+    Runs that are not comparable have only what says the same on every machine. A speedup
+    is over the run's own baseline, measured beside it, and stands.
+    """
     st.subheader("Metrics", anchor=False)
-    names = [n for n in METRICS if any(r.measurement(n) for r in runs)]
+    names = [n for n in METRICS if any(r.measurement(n) for r in runs) and (comparable or METRICS[n].travels)]
     headings = headings_of(runs)
-    rows: list[dict[str, str]] = [{"Metric": "Speedup", **{h: _speedup(r) for h, r in zip(headings, runs, strict=True)}}]
+    own = "Speedup" if comparable else "Speedup over its own baseline"
+    rows: list[dict[str, str]] = [{"Metric": own, **{h: _speedup(r) for h, r in zip(headings, runs, strict=True)}}]
     rows += [
         {"Metric": METRICS[n].title, **{h: _value(r, n) for h, r in zip(headings, runs, strict=True)}} for n in names
     ]
@@ -36,15 +50,17 @@ def metrics_table(runs: Sequence[Run], guard_rails: Sequence[float]) -> None:
 def differences(runs: Sequence[Run]) -> None:
     """What differs between the recipes and in what their stages did."""
     st.subheader("What differs", anchor=False)
-    headings = headings_of(runs)
-    found: list[Difference] = differences_of(runs)
+    found = differences_of(runs)
     if not found:
         st.caption("These runs have the same recipe.")
         return
-    st.dataframe(
-        [{"What": d.what, **dict(zip(headings, d.values, strict=True))} for d in found], hide_index=True, row_height=34,
-        key="compare_differences",
-    )  # fmt: skip
+    _difference_table(runs, found, "compare_differences")
+
+
+def _difference_table(runs: Sequence[Run], found: Sequence[Difference], key: str) -> None:
+    headings = headings_of(runs)
+    rows = [{"What": d.what, **dict(zip(headings, d.values, strict=True))} for d in found]
+    st.dataframe(rows, hide_index=True, row_height=34, key=key)
 
 
 def headings_of(runs: Sequence[Run]) -> list[str]:

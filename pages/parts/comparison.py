@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.compare.difference import unlike_environments
 from engine.compare.pareto import front_of
 from engine.compare.recommend import Recommendation, recommend
 from engine.domain.artifact import Artifact, TaskId
@@ -117,6 +118,11 @@ class Comparison:
         return [r for r in candidates[0] if all(r in other for other in candidates)] if len(candidates) > 1 else []
 
     @property
+    def unlike(self) -> list[str]:
+        """Why the times of these runs must not be compared: some were measured elsewhere or with other versions."""
+        return unlike_environments([row.run for row in self.succeeded])
+
+    @property
     def chart_title(self) -> str:
         """The plot's message."""
         pick = self.pick
@@ -144,7 +150,13 @@ class Comparison:
         return [Bar(r.run.id, r.words, r.run.runtime, m, r.run.is_baseline) for r, m in found if m is not None]
 
     def bar_metrics(self) -> list[str]:
-        return [name for name in BARS if any(row.run.measurement(name) for row in self.succeeded) and name in METRICS]
+        return [
+            name
+            for name in BARS
+            if name in METRICS
+            and any(row.run.measurement(name) for row in self.succeeded)
+            and (METRICS[name].travels or not self.unlike)
+        ]
 
 
 def compare_runs(experiment: Experiment, artifact: Artifact, runs: list[Run]) -> Comparison:

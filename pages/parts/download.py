@@ -1,4 +1,4 @@
-"""The accelerated model as a zip, served by an HTTP route so that no page holds it in memory."""
+"""What a run leaves to take away, served by HTTP routes so that no page holds it in memory."""
 
 from __future__ import annotations
 
@@ -12,4 +12,12 @@ def download_button(run: Run) -> None:
     st.link_button(
         "Download model", url=f"/download/{run.id}", icon=":material/download:", type="primary",
         help="The model in its runtime's format, with a short script that runs it without Speedrail",
+    )  # fmt: skip
+
+
+def samples_button(run: Run) -> None:
+    """A link to `/samples/<run id>`: every raw sample as Parquet."""
+    st.link_button(
+        "Samples", url=f"/samples/{run.id}", icon=":material/table:",
+        help="Every raw sample with its block, round and outlier mark, as a Parquet file",
     )  # fmt: skip

@@ -28,6 +28,8 @@ def show(comparison: Comparison) -> None:
             st.skeleton(height=400)
         return
     st.markdown(plain(comparison.recommendation.sentence))
+    for sentence in comparison.unlike:
+        st.error(f"{plain(sentence)} Speedups stand: each is over a baseline measured beside it.", icon=":material/balance:")
     for remark in comparison.shared_remarks:
         st.warning(plain(remark), icon=":material/monitor_heart:")
     _headline(comparison)

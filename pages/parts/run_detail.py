@@ -7,9 +7,12 @@ import streamlit as st
 from engine.compare.headroom import headroom
 from engine.domain.experiment import Round, Run, StageFacts
 from engine.domain.metrics import METRICS, Measurement
+from engine.measure.outliers import Outlier, count_outliers
 from pages.parts import attachments
 from pages.parts.charts.distribution import latency_distribution, latency_over_time
+from pages.parts.download import samples_button
 from pages.parts.format import duration, plain, plus_minus, ratio, share, significant, size, value_of
+from pages.parts.percentiles import show_percentiles
 from pages.parts.results import CHART_CONFIG
 from pages.parts.shell import resources
 from pages.parts.theme import palette
@@ -65,8 +68,11 @@ def _distribution(run: Run, baseline: Run | None) -> None:
     if not samples["this run"]:
         return
     with st.container(border=True):
-        st.markdown("**Latency distribution**")
-        st.caption(f"{len(samples['this run'])} samples in the order they were taken; outliers are marked, never dropped.")
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            st.markdown("**Latency distribution**", width="content")
+            samples_button(run)
+        st.caption(f"{len(samples['this run'])} samples; {_outliers(samples['this run'])}.")
+        show_percentiles(run, len(samples["this run"]))
         st.plotly_chart(
             latency_distribution(samples, palette()), theme=None, key="distribution", config=CHART_CONFIG,
             alt="Box plot of all latency samples",
@@ -75,6 +81,14 @@ def _distribution(run: Run, baseline: Run | None) -> None:
             latency_over_time(samples, palette()), theme=None, key="over_time", config=CHART_CONFIG,
             alt="Latency of each sample in order",
         )  # fmt: skip
+
+
+def _outliers(samples: list[float]) -> str:
+    """What lies beyond the fences, which is marked and counts like every other sample."""
+    found = count_outliers(samples)
+    if not found[Outlier.MILD] + found[Outlier.FAR]:
+        return "no outliers"
+    return f"outliers marked, none dropped: {found[Outlier.MILD]} beyond 1.5 and {found[Outlier.FAR]} beyond 3 interquartile ranges"
 
 
 def _latencies(rounds: list[Round]) -> list[float]:

@@ -13,6 +13,7 @@ from pages.parts.format import plus_minus
 
 _VERDICT_COLOURS = {
     "Baseline": "gray", "Faster": "blue", "Slower": "orange", "Not distinguishable": "gray", "Below guard-rail": "orange",
+    "Noisy": "yellow",
 }  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def _cells(row: Row) -> dict[str, object]:
         "Guard-rail": row.guard_rail,
         "Memory, MB": _megabytes(run, "peak_memory"),
         "Size, MB": _megabytes(run, "size"),
-        "Verdict": [row.verdict] if row.verdict else [],
+        "Verdict": [word for word in (row.verdict, "Noisy" if run.is_noisy else "") if word],
         "Provenance": str(row.run.provenance).capitalize(),
     }
 

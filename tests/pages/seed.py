@@ -14,6 +14,7 @@ from engine.domain.experiment import Attachment, Experiment, Round, Run, RunStat
 from engine.domain.host import Environment
 from engine.domain.load import LoadPoint, LoadResult, Pattern
 from engine.domain.metrics import Measurement, Ratio, Verdict
+from engine.domain.noise import NOISE, BlockNoise, RoundNoise, SelfCheck
 from engine.domain.operators import OVERHEAD, OperatorTime, profile_of
 from engine.domain.workload import Target, TargetMetric, Workload
 from storage import Storage
@@ -48,7 +49,17 @@ def seed_artifact(storage: Storage, name: str = "MiniLM-L6") -> Artifact:
     return storage.artifacts.add(Artifact(identity, name, 90_868_376, datetime.now(UTC), CARD, "sample"))
 
 
-def seed_experiment(storage: Storage, artifact: Artifact, *, finished: bool = True) -> Experiment:
+NOISE_SEEN = BlockNoise(
+    1, 2, 2,
+    tuple(RoundNoise(i, (4.0, 4.5 if i == 2 else 4.1), 0.9 if i in (1, 2) else 0.1, 0.0, 2000.0, 24) for i in range(10)),
+    band=0.019, partner=Ratio(1.004, (0.996, 1.012)),
+    check=SelfCheck(Ratio(0.997, (0.985, 1.008)), Verdict.NOT_DISTINGUISHABLE),
+)  # fmt: skip
+
+
+def seed_experiment(
+    storage: Storage, artifact: Artifact, *, finished: bool = True, environment: Environment = ENVIRONMENT
+) -> Experiment:
     """The invented runs above, one refused and one failed; unfinished: all of them queued."""
     experiment = Experiment(
         uuid4().hex, "MiniLM-L6, batch 1, 128 tokens", artifact.id, Workload(pattern=Pattern.SERVER), datetime.now(UTC),
@@ -60,7 +71,7 @@ def seed_experiment(storage: Storage, artifact: Artifact, *, finished: bool = Tr
     storage.experiments.create(experiment, [*runs, refused])
     if finished:
         for run, numbers in zip(runs, [("", "eager", 1.0, 1.0, None), *INVENTED], strict=False):
-            _finish(storage, run, *numbers[2:])
+            _finish(storage, run, *numbers[2:], environment)
         _fail(storage, runs[-1])
     return experiment
 
@@ -73,7 +84,7 @@ def _run(experiment: Experiment, artifact: Artifact, recipe: str, runtime: str, 
     )  # fmt: skip
 
 
-def _finish(storage: Storage, run: Run, speedup: float, quality: float, verdict: Verdict | None) -> None:
+def _finish(storage: Storage, run: Run, speedup: float, quality: float, verdict: Verdict | None, environment: Environment) -> None:
     attempt = storage.runs.start(run.id)
     latency = 48.2 / speedup
     samples = tuple(latency * (1 + 0.01 * ((7 * i) % 11 - 5)) for i in range(40))
@@ -102,6 +113,7 @@ def _finish(storage: Storage, run: Run, speedup: float, quality: float, verdict:
     storage.runs.record_attachments(run.id, attempt, [Attachment("operators", as_data(profile)), Attachment("load", as_data(load))])
     for index in range(3):
         storage.runs.record_round(Round(run.id, 1, index, {"latency": samples}), attempt)
+    storage.runs.record_attachments(run.id, attempt, [Attachment(NOISE, as_data(NOISE_SEEN))])
     storage.runs.finish(
         run.id, attempt, RunStatus.SUCCEEDED,
         measurements=(
@@ -113,7 +125,7 @@ def _finish(storage: Storage, run: Run, speedup: float, quality: float, verdict:
             Measurement("cosine", "ratio", quality, (quality - 0.001, min(1.0, quality + 0.001)), 256),
         ),
         speedup=Ratio(speedup, (speedup * 0.97, speedup * 1.03)) if run.recipe else None,
-        verdict=verdict, remarks=(), problems=(), environment=ENVIRONMENT,
+        verdict=verdict, remarks=(), problems=(), environment=environment,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -10,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from engine.domain.experiment import Experiment
 from storage import Storage
 from tests.pages.conftest import words_of
-from tests.pages.seed import seed_artifact, seed_experiment
+from tests.pages.seed import ENVIRONMENT, seed_artifact, seed_experiment
 
 OpenPage = Callable[..., AppTest]
 
@@ -62,6 +63,31 @@ def test_a_run_shows_its_stages_and_takes_a_name(home: Storage, experiment: Expe
     changed = home.runs.get(run.id)
     assert changed.name == "the good one"
     assert changed.tags == ("ship", "v2")
+
+
+def test_a_run_tells_what_disturbed_it_and_which_percentiles_it_can_give(home: Storage, experiment: Experiment, open_page: OpenPage) -> None:
+    run = home.runs.of_experiment(experiment.id)[3]
+    app = open_page("run", query={"id": run.id})
+    words = words_of(app)
+    assert "Quiet enough: 2 of 10 rounds disturbed" in words and "other load in 2" in words and "drift in 1" in words
+    assert "Noise band ± 1.9 %" in words and "A/A check: not distinguishable" in words
+    assert "needs 542 more samples" in words and "p50" in words
+    assert "none dropped" in words or "no outliers" in words
+    assert any(f"/samples/{run.id}" in link.proto.url for link in app.get("link_button"))
+
+
+def test_runs_of_unlike_environments_are_not_compared(home: Storage, experiment: Experiment, open_page: OpenPage) -> None:
+    other = seed_experiment(home, seed_artifact(home, "other"), environment=replace(ENVIRONMENT, threads=1))
+    ids = [home.runs.of_experiment(e.id)[1].id for e in (experiment, other)]
+    app = open_page("compare", query={"runs": ",".join(ids)})
+    assert "unlike environments" in app.error[0].value
+    differing, metrics, *_ = (d.value for d in app.dataframe)
+    assert list(differing["What"]) == ["threads"]
+    assert "Latency" not in set(metrics["Metric"]) and "Quality retained" in set(metrics["Metric"])
+    alike = [r.id for r in home.runs.of_experiment(experiment.id)[1:3]]
+    app = open_page("compare", query={"runs": ",".join(alike)})
+    assert not app.error
+    assert "Latency" in {m for d in app.dataframe if "Metric" in d.value.columns for m in d.value["Metric"]}
 
 
 def test_history_finds_sorts_and_says_when_there_is_nothing(home: Storage, experiment: Experiment, open_page: OpenPage) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.domain.experiment import LOSS_CURVE, SENSITIVITY, Run
+from engine.domain.noise import NOISE
 from pages.parts.attachments import (
     context,
     fpga_layers,
@@ -16,6 +17,7 @@ from pages.parts.attachments import (
     roofline,
     timeline,
 )
+from pages.parts.attachments.noise import draw_noise
 from pages.parts.attachments.training import show_loss_curve, show_sensitivity
 from pages.parts.shell import resources
 
@@ -25,7 +27,7 @@ Drawer = Callable[[Any, Any], None]
 DRAWERS: dict[str, Drawer] = {
     "load": load.show, "context": context.show, "timeline": timeline.show, "operators": operators.show, "roofline": roofline.draw,
     "fpga_layers": fpga_layers.draw, "fpga_roofline": fpga_roofline.draw, "fpga_resources": fpga_resources.draw,
-    LOSS_CURVE: show_loss_curve, SENSITIVITY: show_sensitivity,
+    NOISE: draw_noise, LOSS_CURVE: show_loss_curve, SENSITIVITY: show_sensitivity,
 }  # fmt: skip
 """In the order of the page."""
 

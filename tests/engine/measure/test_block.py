@@ -16,13 +16,15 @@ from engine.domain.experiment import Progress, StageFacts
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
 from engine.measure import block as block_module
-from engine.measure.block import Block, Candidate
+from engine.measure.block import SLICE_SECONDS, Block, Candidate
 from engine.measure.canary import Canary, drift
 from engine.requests import OpenRequest
 from engine.sandbox import Child, Limits
 
 LIMITS = Limits(2**30, 60, 60.0, 2**20)
 CARD = ModelCard(ArtifactFormat.ONNX, TaskId.TENSORS, "mlp", 1000, "float32", ())
+WORKLOAD = Workload(batch_size=4, round_seconds=SLICE_SECONDS)
+"""A turn a round."""
 LM = ModelCard(ArtifactFormat.GGUF, TaskId.CAUSAL_LM, "llama", 1000, "Q4_1", ())
 
 
@@ -36,6 +38,8 @@ class Played:
     memory: int = 100
     level: str = "full"
     killed: bool = False
+    pid: int = 2**30
+    warmup: float = 10.0
 
     def ask(self, message: dict[str, Any], *, timeout: float, tick: Callable[[], None]) -> Any:
         tick()
@@ -44,7 +48,7 @@ class Played:
         if kind == self.fails_at:
             raise StageError("Out of luck.")
         return {
-            "request": {"open_seconds": 1.0, "first_call": 30.0, "warmup": [11.0, 10.0]},
+            "request": {"open_seconds": 1.0, "first_call": 30.0, "warmup": [self.warmup] * 3},
             "round": {"samples": {"latency": [10.0, 11.0]}, "calls": 3},
             "answers": {"answers_file": f"{self.name}.npz", "quality": []},
             "examine": {"counters": {"threads": 1, "busy_cores": 1.0, "involuntary_switches": 0.0}},
@@ -63,6 +67,7 @@ class Stage:
 
     fails_at: dict[str, str] = field(default_factory=dict)
     memory: int = 100
+    warmup: float = 10.0
     heard: list[tuple[str, str]] = field(default_factory=list)
     children: dict[str, Played] = field(default_factory=dict)
     readable: dict[str, list[Path]] = field(default_factory=dict)
@@ -74,18 +79,20 @@ class Stage:
         if self.fails_at.get(name) == "start":
             raise ChildError("It did not start.")
         self.readable[name] = readable
-        child = self.children[name] = Played(name, self.heard, self.fails_at.get(name, ""), self.memory)
+        child = self.children[name] = Played(
+            name, self.heard, self.fails_at.get(name, ""), self.memory, warmup=self.warmup
+        )
         return child  # type: ignore[return-value]
 
     def turns(self) -> list[str]:
         return [name for kind, name in self.heard if kind == "round"]
 
 
-def candidates(names: Iterable[str], card: ModelCard = CARD) -> list[Candidate]:
+def candidates(names: Iterable[str], card: ModelCard = CARD, workload: Workload = WORKLOAD) -> list[Candidate]:
     lowered = Lowered(RuntimeId.EAGER, "/lowered", (), 1, {}, StageFacts("eager", 0.0, {}))
     return [
         Candidate(
-            name, OpenRequest(lowered, "/artifact", card, Workload(batch_size=4), "", 1, f"/scratch/{name}"),
+            name, OpenRequest(lowered, "/artifact", card, workload, "", 1, f"/scratch/{name}"),
             (Path("/artifact"),), Path(f"/logs/{name}.log"),
         )
         for name in names
@@ -119,6 +126,53 @@ def test_two_runs_take_turns_at_being_first() -> None:
     with Block(0, candidates("bx"), start=stage, limits=LIMITS) as block:
         list(block.rounds(4))
     assert "".join(stage.turns()) == "bxxbxbbx"
+
+
+def test_a_round_is_cut_into_short_turns() -> None:
+    stage = Stage()
+    with Block(0, candidates("bx", workload=Workload(round_seconds=4 * SLICE_SECONDS)), start=stage, limits=LIMITS) as block:
+        rounds = list(block.rounds(2))
+    assert "".join(stage.turns()) == "bxxbxbbx" * 2
+    assert [[(r.index, len(r.samples["latency"])) for r in turns] for turns in rounds] == [[(0, 8)] * 2, [(1, 8)] * 2]
+
+
+def test_slow_calls_have_longer_turns() -> None:
+    stage = Stage(warmup=500.0)
+    with Block(0, candidates("bx", workload=Workload(round_seconds=4.0)), start=stage, limits=LIMITS) as block:
+        list(block.rounds(1))
+    assert len(stage.turns()) == 4
+
+
+def test_shadows_take_turns_and_are_kept_apart() -> None:
+    stage = Stage()
+    baseline, other, partner = candidates("bxp")
+    with Block(0, [baseline, other], shadows=[partner], start=stage, limits=LIMITS) as block:
+        rounds = list(block.rounds(3))
+        assert {m.run_id for m in block.results()} == {"b", "x"}
+    assert stage.heard[:3] == [("request", "b"), ("request", "p"), ("request", "x")]
+    assert all({r.run_id for r in turns} == {"b", "x"} for turns in rounds)
+    assert [r.index for r in block.shadow_rounds["p"]] == [0, 1, 2]
+    assert ("answers", "p") not in stage.heard
+
+
+@pytest.mark.parametrize("when", ["start", "request", "round"])
+def test_a_shadow_that_fails_is_nobodys_failure(when: str) -> None:
+    stage = Stage({"p": when})
+    baseline, other, partner = candidates("bxp")
+    with Block(0, [baseline, other], shadows=[partner], start=stage, limits=LIMITS) as block:
+        assert all(len(turns) == 2 for turns in block.rounds(2))
+    assert block.failures == {} and block.shadow_rounds == {}
+
+
+def test_a_shadow_leaves_memory_to_a_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Memory:
+        available = 400
+
+    monkeypatch.setattr(block_module.psutil, "virtual_memory", Memory)
+    baseline, other, partner = candidates("bxp")
+    with Block(0, [baseline, other], shadows=[partner], start=Stage(memory=100), limits=LIMITS) as block:
+        assert {r.run_id for r in next(block.rounds(1))} == {"b", "x"}
+    assert block.shadow_rounds == {}
 
 
 def test_first_the_baseline_is_opened_then_the_others() -> None:
@@ -217,26 +271,29 @@ def test_a_block_always_has_one_candidate(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_round_in_which_the_machine_drifted_is_repeated_once(songs: list[float]) -> None:
     stage = Stage()
-    songs += [1.0, 1.1, 1.1, 1.1]
+    songs += [1.0, 1.1, 1.1, 1.1, 1.1, 1.1, 1.1]
     with Block(0, candidates("bx"), start=stage, limits=LIMITS) as block:
-        rounds = list(block.rounds(2))
-    assert len(rounds) == 2
-    assert len(stage.turns()) == 6
-    assert (block.repeated, block.drifted) == (1, 0)
+        rounds = list(block.rounds(4))
+    assert len(rounds) == 4
+    assert len(stage.turns()) == 10
+    assert [r.repeated for r in block.noise.rounds] == [True, False, False, False]
+    assert block.noise.counts["drift"] == 0
 
 
-def test_a_machine_that_keeps_drifting_is_remarked_upon(songs: list[float]) -> None:
-    songs += [1.0, 1.2, 1.0, 1.2, 1.0]
-    with Block(0, candidates("bx"), start=Stage(), limits=LIMITS) as block:
-        assert len(list(block.rounds(2))) == 2
-    assert block.drifted == 2
-    assert "during 2 rounds" in block.remarks()[0]
+def test_a_machine_that_keeps_drifting_is_noisy_and_not_repeated_for_ever(songs: list[float]) -> None:
+    stage = Stage()
+    songs += [1.0, 1.2] * 10
+    with Block(0, candidates("bx"), start=stage, limits=LIMITS) as block:
+        assert len(list(block.rounds(8))) == 8
+    assert len(stage.turns()) == 2 * (8 + 2)
+    assert block.noise.is_noisy and block.noise.counts["drift"] == 8
 
 
-def test_a_steady_machine_needs_no_remark() -> None:
+def test_a_steady_machine_is_not_noisy() -> None:
     with Block(0, candidates("bx"), start=Stage(), limits=LIMITS) as block:
         list(block.rounds(3))
-    assert block.remarks() == () and block.repeated == 0
+    assert block.noise.counts["drift"] == 0
+    assert not any(r.repeated for r in block.noise.rounds)
 
 
 def test_progress_of_each_run() -> None:
