@@ -21,6 +21,7 @@ from engine.domain.metrics import Verdict
 from engine.domain.ports import Batch, Context, Generation, Outputs
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
+from engine.executors import opening as executors_opening
 from engine.host import this_host
 from engine.measure.block import Block, Candidate
 from engine.measure.summary import summarize
@@ -145,7 +146,8 @@ def test_answers_that_are_not_numbers_are_a_failure(
     model: Path, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = StandIn(lambda batch: {"y": np.full((len(batch["x"]), 8), np.nan, np.float32)})
-    monkeypatch.setattr(pipeline, "runtime_of", lambda id: broken)
+    for where in (pipeline, executors_opening):
+        monkeypatch.setattr(where, "runtime_of", lambda id: broken)
     request = asked(model, tmp_path, "", inputs)
     session = MeasureSession(opening(transform(request, unheard), request, tmp_path / "scratch"))
     with pytest.raises(StageError, match="not finite"):
@@ -160,7 +162,7 @@ def test_quality_is_scored_against_the_reference(
     baseline = MeasureSession(opening(done, request, tmp_path / "one")).answers(None)
     quality = {m.name: m.median for m in baseline.quality}
     assert quality["quality"] == 1.0 and quality["max_deviation"] == 0.0
-    monkeypatch.setattr(pipeline, "runtime_of", lambda id: StandIn())
+    monkeypatch.setattr(executors_opening, "runtime_of", lambda id: StandIn())
     other = MeasureSession(opening(done, request, tmp_path / "two")).answers(baseline.answers_file)
     quality = {m.name: m.median for m in other.quality}
     assert quality["quality"] < 0.5 and quality["max_deviation"] > 0.1
