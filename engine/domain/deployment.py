@@ -20,6 +20,7 @@ from engine.domain.workload import Workload
 class NumberFormat(StrEnum):
     FP32 = "fp32"
     BF16 = "bf16"
+    FP16 = "fp16"
     INT8 = "int8"
     INT4 = "int4"
 
@@ -36,6 +37,25 @@ class QuantizationMode(StrEnum):
     """Weights in integers, arithmetic in floating point."""
 
 
+class WeightCalibration(StrEnum):
+    """What chooses the 4-bit values: the weights alone, or real activations as well."""
+
+    AUTO = "auto"
+    """The best that the runtime has."""
+    NONE = "none"
+    """Rounding to the nearest value of each group's own grid."""
+    AWQ = "awq"
+    """Channels that meet large activations are scaled up first (Lin et al. 2023)."""
+    GPTQ = "gptq"
+    """Each column's rounding error is made up for in the columns after it (Frantar et al. 2022)."""
+    SCALE_ESTIMATION = "scale_estimation"
+    """Scales fitted to the layers' outputs."""
+
+
+SMOOTHING = 0.7
+"""SmoothQuant's alpha when nobody chooses one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Formats:
     """Number formats a runtime realises when it lowers. fp32 and NONE: as uploaded."""
@@ -43,7 +63,16 @@ class Formats:
     weights: NumberFormat = NumberFormat.FP32
     mode: QuantizationMode = QuantizationMode.NONE
     group_size: int = 0
-    """Weights that share a scale; 0: one scale a channel."""
+    """Weights that share a scale; 0: the runtime's choice."""
+    calibration: WeightCalibration = WeightCalibration.AUTO
+    smooth: float = SMOOTHING
+    """SmoothQuant's alpha where activations are quantized; 0: not smoothed."""
+    ratio: float = 1.0
+    """Share of the weights that get int4; the more sensitive rest gets int8."""
+    kv_cache: NumberFormat = NumberFormat.FP32
+    """INT8, or as the model computes."""
+    fallback: float = 0.0
+    """Quality on calibration items below which sensitive layers keep more bits; 0: none do."""
 
     @property
     def is_plain(self) -> bool:

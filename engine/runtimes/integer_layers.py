@@ -75,9 +75,11 @@ def _(rows: Tensor, product: Tensor, out_features: int) -> Tensor:
 class IntegerLinear(nn.Module):
     """A linear layer around an opaque product of integers."""
 
-    def __init__(self, product: _Product, out_features: int, bias: Tensor | None) -> None:
+    def __init__(self, product: _Product, shape: tuple[int, int], bias: Tensor | None) -> None:
         super().__init__()
-        self.out_features = out_features
+        self.shape = shape
+        """(out, in)"""
+        self.out_features = shape[0]
         self.place = torch.tensor(len(_PRODUCTS))
         self.product = product
         self.bias = bias
@@ -95,7 +97,7 @@ class DynamicInt8Linear(IntegerLinear):
 
     def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> None:
         levels = 2 ** activation_bits() - 1
-        super().__init__(_fbgemm(weight, scale, (levels + 1) // 2), weight.shape[0], bias)
+        super().__init__(_fbgemm(weight, scale, (levels + 1) // 2), (weight.shape[0], weight.shape[1]), bias)
         self.levels = levels
         self.row_sums = weight.sum(1, dtype=torch.int32) * scale
 
@@ -132,7 +134,7 @@ class WeightInt8Linear(IntegerLinear):
             blocks = torch.split(weight, BLOCK)
             return torch.cat([rows @ block.float().t() for block in blocks], dim=1).mul_(scale)
 
-        super().__init__(product, weight.shape[0], bias)
+        super().__init__(product, (weight.shape[0], weight.shape[1]), bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return _add_bias(self.multiply(x.reshape(-1, x.shape[-1]).float()), self.bias, x)
@@ -151,7 +153,7 @@ class WeightInt4Linear(IntegerLinear):
             result: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(narrow, packed, group_size, scale_and_zero)
             return result.float()
 
-        super().__init__(product, weight.shape[0], bias)
+        super().__init__(product, (weight.shape[0], 2 * weight.shape[1]), bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return _add_bias(self.multiply(x.reshape(-1, x.shape[-1]).float()), self.bias, x)

@@ -33,32 +33,35 @@ class OnnxRuntime:
         """
         # what opens a model must not carry what made it: its memory is measured
         from engine.runtimes.export import workload_settings
-        from engine.runtimes.ort.facts import census_of, integer_operators
+        from engine.runtimes.ort.facts import census_of, integer_operators, layers_of
         from engine.runtimes.ort.graph import write_graph
         from engine.runtimes.ort.quantize import quantize
-        from engine.runtimes.proof import demand, format_facts
+        from engine.runtimes.proof import Facts, demand, format_facts, layer_facts
 
         begun = time.perf_counter()
         context.report(Progress("Exporting to ONNX", 0.0))
         deployment = deployment.with_(formats=settled(deployment.formats, deployment.card.task))
         formats = deployment.formats
         file = context.scratch / MODEL
+        noted: Facts = {}
         if formats.is_plain:
             write_graph(deployment, context.scratch)
         else:
             source = write_graph(deployment, context.scratch / "fp32")
             context.report(Progress("Quantizing the ONNX graph", 0.5))
-            quantize(source, file, deployment, context)
+            noted = quantize(source, file, deployment, context)
             for part in source.parent.iterdir():
                 part.unlink()
             source.parent.rmdir()
         census = census_of(file)
         demand(formats, census, integer_operators(file, formats), "onnxruntime")
+        stayed, attachments = layer_facts(layers_of(file), formats)
+        facts = format_facts(formats) | census.facts() | stayed | noted
         files = tuple(sorted(p.name for p in context.scratch.iterdir()))
         return Lowered(
             runtime=self.id, directory=str(context.scratch), files=files,
             size_bytes=sum((context.scratch / name).stat().st_size for name in files), settings=workload_settings(deployment),
-            facts=StageFacts("onnxruntime", time.perf_counter() - begun, format_facts(formats) | census.facts()),
+            facts=StageFacts("onnxruntime", time.perf_counter() - begun, facts, attachments=attachments),
         )  # fmt: skip
 
     def open(self, lowered: Lowered, card: ModelCard, workload: Workload, threads: int) -> Executor:

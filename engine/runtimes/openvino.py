@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
 from engine.domain.deployment import Deployment, Formats, Lowered, NumberFormat, QuantizationMode
 from engine.domain.errors import NothingChanged, StageError
@@ -16,11 +18,13 @@ from engine.domain.workload import Workload
 from engine.host import this_host, usable_cores
 from engine.runtimes.ov import openvino as ov
 from engine.runtimes.ov.executors import LmExecutor, TensorExecutor
-from engine.runtimes.ov.facts import INTEGER_OPERATORS, census_of, executed
-from engine.runtimes.proof import Census, demand, format_facts
+from engine.runtimes.ov.facts import INTEGER_OPERATORS, census_of, executed, layers_of
+from engine.runtimes.proof import Census, Facts, demand, format_facts, layer_facts
 
 MODEL = "model.xml"
 ACTIVATION_GROUP = 32
+HALF = {NumberFormat.BF16: "bf16", NumberFormat.FP16: "f16"}
+"""Formats of weights and arithmetic, as openvino spells them."""
 
 
 class OpenVino:
@@ -45,21 +49,28 @@ class OpenVino:
         _refuse(formats)
         context.report(Progress("Converting to openvino", 0.0))
         model = build(deployment)
+        noted: Facts = {}
         if not formats.is_plain:
             context.report(Progress("Quantizing with NNCF", 0.4))
-            model = quantize(model, deployment, context)
+            model, noted = quantize(model, deployment, context)
         file = context.scratch / MODEL
-        ov.save_model(model, file, compress_to_fp16=formats.weights is NumberFormat.BF16)
+        ov.save_model(model, file, compress_to_fp16=formats.weights in HALF)
         settings = _settings(formats) | workload_settings(deployment)
         context.report(Progress("Compiling for this processor", 0.8))
-        census = census_of(ov.Core().read_model(file))
+        written = ov.Core().read_model(file)
+        census = census_of(written)
         census.operators |= executed(compiled_model(file, settings, context.threads))
         _prove(formats, census)
+        if formats.kv_cache is NumberFormat.INT8:
+            context.report(Progress("Comparing caches", 0.9))
+            noted |= {"kv_cache": "int8", "kv_cache_error": _cache_error(file, settings, context)}
+        stayed, attachments = layer_facts(layers_of(written), formats)
+        facts = format_facts(formats) | census.facts() | stayed | noted
         files = (MODEL, "model.bin")
         return Lowered(
             runtime=self.id, directory=str(context.scratch), files=files,
             size_bytes=sum((context.scratch / name).stat().st_size for name in files), settings=settings,
-            facts=StageFacts("openvino", time.perf_counter() - begun, format_facts(formats) | census.facts()),
+            facts=StageFacts("openvino", time.perf_counter() - begun, facts, attachments=attachments),
         )  # fmt: skip
 
     def open(self, lowered: Lowered, card: ModelCard, workload: Workload, threads: int) -> Executor:
@@ -76,8 +87,8 @@ def executor_on(compiled: ov.CompiledModel, card: ModelCard) -> TensorExecutor |
 
 def _settings(formats: Formats) -> dict[str, str]:
     """Compile properties that belong to the formats; without the hints openvino chooses bf16 and a u8 cache by itself."""
-    settings = {"INFERENCE_PRECISION_HINT": "bf16" if formats.weights is NumberFormat.BF16 else "f32"}
-    settings["KV_CACHE_PRECISION"] = settings["INFERENCE_PRECISION_HINT"]
+    settings = {"INFERENCE_PRECISION_HINT": HALF.get(formats.weights, "f32")}
+    settings["KV_CACHE_PRECISION"] = "u8" if formats.kv_cache is NumberFormat.INT8 else settings["INFERENCE_PRECISION_HINT"]
     group = ACTIVATION_GROUP if formats.mode is QuantizationMode.DYNAMIC else 0
     return settings | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(group)}
 
@@ -96,9 +107,9 @@ def compiled_model(file: Path, settings: dict[str, str], threads: int) -> ov.Com
 
 def _refuse(formats: Formats) -> None:
     capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if formats.weights is NumberFormat.BF16 and "BF16" not in capabilities:
+    if formats.weights in HALF and str(formats.weights).upper() not in capabilities:
         raise StageError(
-            "This processor has no bf16 arithmetic, so openvino would run f32.",
+            f"This processor has no {formats.weights} arithmetic, so openvino would run f32.",
             mend="Choose format=int8, or a host with AVX512-BF16 or AMX.",
         )
     if formats.mode is QuantizationMode.DYNAMIC and not this_host().has_vnni:
@@ -109,11 +120,31 @@ def _refuse(formats: Formats) -> None:
 
 
 def _prove(formats: Formats, census: Census) -> None:
-    if formats.weights is NumberFormat.BF16:
-        if not census.operators.get("executed_bf16"):
-            raise NothingChanged("openvino was told bf16 and executes f32.", mend="Choose format=int8 here.")
+    if formats.weights in HALF:
+        if not census.operators.get(f"executed_{formats.weights}"):
+            raise NothingChanged(f"openvino was told {formats.weights} and executes f32.", mend="Choose format=int8 here.")
     else:
         demand(formats, census, INTEGER_OPERATORS, "openvino")
+
+
+def _cache_error(file: Path, settings: dict[str, str], context: Context) -> float:
+    """How far an int8 cache moves the logits after it: relative, and the proof that there is one.
+
+    The graph that openvino shows keeps silent on how its cache is stored. Raises NothingChanged.
+    """
+    ids = context.calibration[0]["input_ids"]
+    half = ids.shape[1] // 2
+    answers = []
+    for precision in (settings["INFERENCE_PRECISION_HINT"], settings["KV_CACHE_PRECISION"]):
+        executor = LmExecutor(compiled_model(file, settings | {"KV_CACHE_PRECISION": precision}, context.threads))
+        executor.infer({"input_ids": ids[:, :half]})
+        answers.append(executor.further(ids[:, half:]))
+        executor.close()
+    exact, stored = answers
+    error = float(np.sqrt(((stored - exact) ** 2).mean() / (exact**2).mean()))
+    if not error:
+        raise NothingChanged("openvino was told to keep its cache in int8 and does not.", mend="Choose kv_cache=float.")
+    return round(error, 6)
 
 
 def settled(formats: Formats, task: TaskId) -> Formats:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from engine.domain.deployment import Formats, NumberFormat, QuantizationMode
 from engine.domain.errors import NothingChanged
+from engine.domain.experiment import Attachment
 
+Facts = dict[str, float | int | str | bool]
+LAYERS = "layers"
+"""Kind of the attachment that lists a model's layers."""
+NAMED = 8
 LEAST_SHARE = 0.1
 """Share of the weights that must have fewer bits; embeddings may be most of a model and stay."""
 
@@ -36,14 +43,46 @@ class Census:
         bits = sum(bits * count for bits, count in self.elements.items()) + self.side_bits
         return bits / self.total if self.total else 0.0
 
-    def facts(self) -> dict[str, float | int | str | bool]:
-        found: dict[str, float | int | str | bool] = {
+    def facts(self) -> Facts:
+        found: Facts = {
             "weights": self.total,
             "bits_per_weight": round(self.bits_per_weight, 3),
             "int8_weights": self.elements.get(8, 0),
             "int4_weights": self.elements.get(4, 0),
         }
         return found | {f"nodes_{name}": count for name, count in sorted(self.operators.items())}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer with weights as the produced file has it."""
+
+    name: str
+    operator: str
+    shape: tuple[int, ...]
+    format: str
+    """`int4`, `int8`, `fp32` …: what its weights are stored in."""
+    group: int = 0
+    """Weights that share a scale; 0: one scale a channel, or none."""
+
+    @property
+    def weights(self) -> int:
+        return prod(self.shape)
+
+
+def layer_facts(layers: Sequence[Layer], formats: Formats) -> tuple[Facts, tuple[Attachment, ...]]:
+    """How many layers got the format and which stayed; the whole list as an attachment. Nothing for a plain model."""
+    if formats.is_plain or not layers:
+        return {}, ()
+    stayed = [layer for layer in layers if layer.format != str(formats.weights)]
+    facts: Facts = {"layers": len(layers), "layers_stayed": len(stayed)}
+    if stayed:
+        facts["layers_stayed_names"] = ", ".join(f"{layer.name} ({layer.format})" for layer in stayed[:NAMED])
+    rows = [
+        {"name": layer.name, "operator": layer.operator, "shape": list(layer.shape), "format": layer.format, "group": layer.group}
+        for layer in layers
+    ]
+    return facts, (Attachment(LAYERS, {"wanted": str(formats.weights), "layers": rows}),)
 
 
 _BITS = {NumberFormat.INT8: 8, NumberFormat.INT4: 4}
@@ -72,9 +111,9 @@ def demand(formats: Formats, census: Census, integer_operators: tuple[str, ...],
         )
 
 
-def format_facts(formats: Formats) -> dict[str, float | int | str | bool]:
+def format_facts(formats: Formats) -> Facts:
     """What was settled on, as facts; nothing for a plain fp32 model."""
     if formats.is_plain:
         return {}
-    told: dict[str, float | int | str | bool] = {"format": str(formats.weights)}
+    told: Facts = {"format": str(formats.weights)}
     return told | ({"mode": str(formats.mode)} if formats.mode is not QuantizationMode.NONE else {})

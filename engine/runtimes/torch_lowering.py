@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -19,14 +21,14 @@ from engine.domain.errors import NothingChanged, StageError
 from engine.domain.experiment import Progress, StageFacts
 from engine.domain.ports import Context
 from engine.domain.recipe import RuntimeId
-from engine.runtimes.integer_layers import Int8Embedding, IntegerLinear, activation_bits
-from engine.runtimes.proof import Census, demand
+from engine.runtimes.integer_layers import Int8Embedding, IntegerLinear, WeightInt4Linear, activation_bits
+from engine.runtimes.proof import Census, Facts, Layer, demand, layer_facts
 from engine.runtimes.torch_quantization import LINEAR, QWEIGHT, install_quantized, quantized_tensors
 from engine.tasks.loading import WEIGHTS, load_module, save_variant
 from engine.tasks.traceable import Traceable
 
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I8": 8}
-Facts = dict[str, float | int | str | bool]
+HALF = {NumberFormat.BF16: torch.bfloat16, NumberFormat.FP16: torch.float16}
 
 
 def lower_torch(deployment: Deployment, context: Context, runtime: RuntimeId) -> Lowered:
@@ -52,8 +54,8 @@ def lower_torch(deployment: Deployment, context: Context, runtime: RuntimeId) ->
         runtime, str(context.scratch), files, sum((context.scratch / name).stat().st_size for name in files), settings,
         StageFacts(str(runtime), 0.0, {}),
     )  # fmt: skip
-    facts, remarks = _prove(lowered, deployment.card, formats, linear_layers)
-    stage = StageFacts(str(runtime), time.perf_counter() - began, facts, remarks)
+    stage = _prove(lowered, deployment.card, formats, linear_layers)
+    stage = replace(stage, seconds=time.perf_counter() - began)
     return Lowered(runtime, lowered.directory, files, lowered.size_bytes, settings, stage)
 
 
@@ -61,8 +63,8 @@ def open_torch(lowered: Lowered, card: ModelCard) -> Traceable:
     """The lowered model in its formats. Raises StageError."""
     formats = _formats_of(lowered)
     module = load_module(Variant(lowered.directory), card, partial(install_quantized, formats=formats))
-    if formats.weights is NumberFormat.BF16:
-        to_bf16(module)
+    if formats.weights in HALF:
+        to_half(module, HALF[formats.weights])
     return module
 
 
@@ -87,7 +89,7 @@ def settled(formats: Formats, task: TaskId) -> Formats:
     """
     bare = QuantizationMode.WEIGHT_ONLY if task is TaskId.CAUSAL_LM else QuantizationMode.DYNAMIC
     match formats.weights, formats.mode:
-        case (NumberFormat.FP32 | NumberFormat.BF16, _):
+        case (NumberFormat.FP32 | NumberFormat.BF16 | NumberFormat.FP16, _):
             return Formats(weights=formats.weights)
         case NumberFormat.INT8, QuantizationMode.NONE:
             return Formats(weights=NumberFormat.INT8, mode=bare)
@@ -101,21 +103,21 @@ def settled(formats: Formats, task: TaskId) -> Formats:
     )
 
 
-def to_bf16(module: nn.Module) -> None:
+def to_half(module: nn.Module, dtype: torch.dtype) -> None:
     """Parameters and stored statistics; computed tables such as rotary frequencies stay fp32."""
     for part in module.modules():
         kept = part._non_persistent_buffers_set
         for parameter in part._parameters.values():
             if parameter is not None and parameter.is_floating_point():
-                parameter.data = parameter.data.bfloat16()
+                parameter.data = parameter.data.to(dtype)
         for name, buffer in part._buffers.items():
             if buffer is not None and buffer.is_floating_point() and name not in kept:
-                part._buffers[name] = buffer.bfloat16()
+                part._buffers[name] = buffer.to(dtype)
 
 
 def _write(module: Traceable, formats: Formats, directory: Path, like: Variant) -> None:
-    if formats.weights is NumberFormat.BF16:
-        to_bf16(module)
+    if formats.weights in HALF:
+        to_half(module, HALF[formats.weights])
     save_variant(module, directory, {}, like)
     if formats.weights not in (NumberFormat.INT8, NumberFormat.INT4):
         return
@@ -133,7 +135,7 @@ def _formats_of(lowered: Lowered) -> Formats:
     )  # fmt: skip
 
 
-def _prove(lowered: Lowered, card: ModelCard, formats: Formats, linear_layers: int) -> tuple[Facts, tuple[str, ...]]:
+def _prove(lowered: Lowered, card: ModelCard, formats: Formats, linear_layers: int) -> StageFacts:
     """Facts from the file's header and from the module that it opens to."""
     census, group_sizes = _census(Path(lowered.directory) / WEIGHTS)
     module = open_torch(lowered, card)
@@ -141,11 +143,13 @@ def _prove(lowered: Lowered, card: ModelCard, formats: Formats, linear_layers: i
     kept = [path for path, m in module.named_modules() if type(m) in LINEAR]
     census.operators |= integer
     demand(formats, census, tuple(integer), str(lowered.runtime))
-    if formats.weights is NumberFormat.BF16 and not census.elements.get(16):
-        raise NothingChanged("No weight is bf16 after conversion to bf16.", mend="Choose another format.")
+    if formats.weights in HALF and not census.elements.get(16):
+        raise NothingChanged(f"No weight is {formats.weights} after conversion to it.", mend="Choose another format.")
     facts: Facts = {"format": str(formats.weights), **census.facts()}
     if formats.mode is QuantizationMode.NONE:
-        return facts, ()
+        return StageFacts(str(lowered.runtime), 0.0, facts)
+    stayed, attachments = layer_facts(_layers(module, max(group_sizes, default=0)), formats)
+    facts |= stayed
     facts |= {
         "mode": str(formats.mode), "linear_layers": linear_layers, "linear_layers_quantized": linear_layers - len(kept),
         "linear_layers_kept": ", ".join(kept[:8]),
@@ -154,7 +158,21 @@ def _prove(lowered: Lowered, card: ModelCard, formats: Formats, linear_layers: i
         facts["activation_bits"] = activation_bits()
     if group_sizes:
         facts["group_sizes"] = ", ".join(str(size) for size in sorted(group_sizes))
-    return facts, _remarks(formats, kept)
+    return StageFacts(str(lowered.runtime), 0.0, facts, _remarks(formats, kept), attachments)
+
+
+def _layers(module: nn.Module, group_size: int) -> list[Layer]:
+    """Linear layers and integer tables as the opened module has them."""
+    found = []
+    for path, part in module.named_modules():
+        kind = type(part).__name__
+        if isinstance(part, (IntegerLinear, Int8Embedding)):
+            narrow = isinstance(part, WeightInt4Linear)
+            shape = (part.num_embeddings, part.embedding_dim) if isinstance(part, Int8Embedding) else part.shape
+            found.append(Layer(path, kind, shape, "int4" if narrow else "int8", group_size if narrow else 0))
+        elif type(part) in LINEAR:
+            found.append(Layer(path, kind, tuple(part.weight.shape), "fp32"))
+    return found
 
 
 def _remarks(formats: Formats, kept: list[str]) -> tuple[str, ...]:

@@ -32,10 +32,48 @@ def _unpacked(case: Case, runtime: Runtime, directory: Path) -> tuple[Path, obje
     return directory / "unpacked" / "model", lowered
 
 
+ONLY_WHAT_IS_REQUIRED = """
+import runpy, sys
+from importlib.metadata import distribution, packages_distributions
+from pathlib import Path
+from packaging.requirements import Requirement
+
+def closure(lines):
+    names, waiting = set(), [Requirement(line) for line in lines if line.strip()]
+    while waiting:
+        requirement = waiting.pop()
+        name = requirement.name.lower().replace("_", "-")
+        if name in names or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        try:
+            waiting += [Requirement(text) for text in distribution(name).requires or ()]
+        except ModuleNotFoundError:
+            continue
+        names.add(name)
+    return names
+
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in foreign:
+            raise ModuleNotFoundError(f"{name} is not required", name=name)
+
+script = Path(sys.argv[1])
+required = closure((script.parent / "requirements.txt").read_text().splitlines())
+foreign = {module for module, owners in packages_distributions().items() if not {o.lower().replace("_", "-") for o in owners} & required}
+for module in [m for m in sys.modules if m.partition(".")[0] in foreign]:
+    del sys.modules[module]
+sys.meta_path.insert(0, Refusing())
+sys.argv = sys.argv[1:]
+runpy.run_path(str(script), run_name="__main__")
+"""
+"""Runs a script as if only what its requirements.txt names, and what that needs, were installed."""
+
+
 def _run(folder: Path, *arguments: str) -> str:
-    """The script in a process that cannot see this project."""
+    """The script in a process that can see neither this project nor a package that is not required."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-I", "-W", "ignore", str(folder / "run_model.py"), "--threads", "1", *arguments]
+    script = str(folder / "run_model.py")
+    command = [sys.executable, "-I", "-W", "ignore", "-c", ONLY_WHAT_IS_REQUIRED, script, "--threads", "1", *arguments]
     done = subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -54,6 +92,13 @@ def test_an_encoder_runs_without_the_project(runtime_id: RuntimeId, tmp_path: Pa
     requirements = (folder / "requirements.txt").read_text()
     assert all("==" in line for line in requirements.splitlines())
     assert "quantization(format=int8)" in (folder / "README.txt").read_text()
+
+
+def test_a_package_that_is_not_required_is_out_of_reach(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("numpy==0\n")
+    (tmp_path / "run_model.py").write_text("import numpy\nimport torch\n")
+    with pytest.raises(AssertionError, match="torch is not required"):
+        _run(tmp_path)
 
 
 @pytest.mark.parametrize("runtime_id", [RuntimeId.EAGER, RuntimeId.ONNXRUNTIME, RuntimeId.OPENVINO])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from math import prod
 from pathlib import Path
@@ -10,7 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from engine.domain.deployment import Formats, QuantizationMode
-from engine.runtimes.proof import Census
+from engine.runtimes.proof import Census, Layer
 
 INTEGER_OPERATORS = ("MatMulInteger", "DynamicQuantizeMatMul", "ConvInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear")
 BLOCK_OPERATOR = "MatMulNBits"
@@ -20,6 +21,13 @@ _TOLD = {
 }  # fmt: skip
 _BITS = {TensorProto.FLOAT: 32, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16, TensorProto.INT8: 8, TensorProto.UINT8: 8,
          TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorProto.DOUBLE: 64}  # fmt: skip
+
+
+_WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Conv": 1, "MatMulInteger": 1, "DynamicQuantizeMatMul": 1, "ConvInteger": 1,
+                 "QLinearConv": 3, "QLinearMatMul": 3}  # fmt: skip
+"""Which input of an operator its weights are."""
+_FORMATS = {TensorProto.INT8: "int8", TensorProto.UINT8: "int8", TensorProto.INT4: "int4", TensorProto.UINT4: "int4",
+            TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}  # fmt: skip
 
 
 def census_of(file: Path) -> Census:
@@ -44,6 +52,34 @@ def census_of(file: Path) -> Census:
             census.add(bits, size)
     census.operators = {name: n for name, n in Counter(node.op_type for node in model.graph.node).items() if name in _TOLD}
     return census
+
+
+def layers_of(file: Path) -> list[Layer]:
+    """Every product with constant weights, in the graph's order."""
+    graph = onnx.load(str(file), load_external_data=False).graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    stored = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    found = (_layer(node, weights, stored) for node in graph.node)
+    return [layer for layer in found if layer]
+
+
+def _layer(node: onnx.NodeProto, weights: dict[str, TensorProto], stored: dict[str, str]) -> Layer | None:
+    if node.op_type == BLOCK_OPERATOR:
+        given = {a.name: a.i for a in node.attribute}
+        return Layer(_plain(node.name), node.op_type, (given["N"], given["K"]), f"int{given['bits']}", given["block_size"])
+    place = _WEIGHT_INPUT.get(node.op_type)
+    if place is None or len(node.input) <= place:
+        return None
+    name = node.input[place]
+    tensor = weights.get(stored.get(name, name))
+    if tensor is None:
+        return None
+    return Layer(_plain(node.name), node.op_type, tuple(tensor.dims), _FORMATS.get(tensor.data_type, "fp32"))
+
+
+def _plain(name: str) -> str:
+    """A node's name before the quantizers added to it."""
+    return re.sub(r"(_quant|_Q[48]|_token_\d+)+$", "", name)
 
 
 def integer_operators(file: Path, formats: Formats) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from onnxruntime.quantization import (
@@ -22,8 +22,10 @@ from engine.domain.deployment import Deployment, NumberFormat, QuantizationMode
 from engine.domain.errors import StageError
 from engine.domain.ports import Array, Batch, Context
 from engine.host import this_host
+from engine.runtimes.ort.fallback import Write, fall_back
 from engine.runtimes.ort.graph import load, save
 from engine.runtimes.ort.smooth import smooth
+from engine.runtimes.proof import Facts
 
 INT8_BLOCK = 32
 INT4_BLOCK = 32
@@ -37,25 +39,42 @@ logging.getLogger().setLevel(logging.WARNING)
 logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
 
 
-def quantize(source: Path, target: Path, deployment: Deployment, context: Context) -> None:
-    """Write the graph of `source` in the deployment's formats to `target`.
+def quantize(source: Path, target: Path, deployment: Deployment, context: Context) -> Facts:
+    """Write the graph of `source` in the deployment's formats to `target`; facts of what the file cannot say.
 
     Raises StageError for formats that onnxruntime has no kernels for.
     """
     formats = deployment.formats
-    if formats.weights is NumberFormat.BF16:
+    if formats.weights in (NumberFormat.BF16, NumberFormat.FP16):
         raise StageError(
-            "onnxruntime has no bf16 kernels for processors.", mend="Choose @openvino or @inductor for bf16, or int8 here."
+            f"onnxruntime has no {formats.weights} kernels for processors.",
+            mend="Choose @openvino or @inductor for it, or int8 here.",
         )
     if deployment.card.task is TaskId.CAUSAL_LM:
         _blockwise(source, target, deployment)
-    elif formats.weights is NumberFormat.INT4 or formats.mode is QuantizationMode.WEIGHT_ONLY:
+        return {}
+    if formats.weights is NumberFormat.INT4 or formats.mode is QuantizationMode.WEIGHT_ONLY:
         raise StageError(
             f"onnxruntime has no weight-only {formats.weights} here but for causal LMs.",
             mend="Choose format=int8 with mode=dynamic or mode=static.",
         )
-    else:
-        _MODES[formats.mode](source, target, deployment, context)
+    _prepare(source, deployment, context)
+    write = _MODES[formats.mode]
+    if not formats.fallback:
+        write(source, target, deployment, context, [])
+        return {}
+    return fall_back(source, target, deployment, context, write)
+
+
+def _prepare(source: Path, deployment: Deployment, context: Context) -> None:
+    """Rewrite `source` as the quantizers like it: folded and fused, its outliers moved into the weights."""
+    formats = deployment.formats
+    if formats.mode is QuantizationMode.STATIC:
+        quant_pre_process(source, source, skip_symbolic_shape=True, save_as_external_data=_is_split(source))
+    if formats.smooth:
+        model = load(source)
+        if smooth(model, context.calibration, formats.smooth):
+            save(model, source)
 
 
 def _blockwise(source: Path, target: Path, deployment: Deployment) -> None:
@@ -75,29 +94,23 @@ def _blockwise(source: Path, target: Path, deployment: Deployment) -> None:
     save(quantizer.model.model, target)
 
 
-def _dynamic(source: Path, target: Path, deployment: Deployment, context: Context) -> None:
-    """Weights a scale a channel, activations a scale a call; outliers first moved into the weights."""
-    model = load(source)
-    smooth(model, context.calibration)
-    save(model, source)
+def _dynamic(source: Path, target: Path, deployment: Deployment, context: Context, kept: list[str]) -> None:
+    """Weights a scale a channel, activations a scale a call."""
     quantize_dynamic(
-        source, target, op_types_to_quantize=_WEIGHTED, per_channel=True, weight_type=QuantType.QInt8,
+        source, target, nodes_to_exclude=kept, op_types_to_quantize=_WEIGHTED, per_channel=True, weight_type=QuantType.QInt8,
         reduce_range=_saturates(), use_external_data_format=_is_split(source), extra_options={"DefaultTensorType": 1},
     )  # fmt: skip
 
 
-def _static(source: Path, target: Path, deployment: Deployment, context: Context) -> None:
+def _static(source: Path, target: Path, deployment: Deployment, context: Context, kept: list[str]) -> None:
     """Scales from calibration, written as QuantizeLinear/DequantizeLinear pairs."""
-    prepared = source.with_name("prepared.onnx")
-    quant_pre_process(source, prepared, skip_symbolic_shape=True, save_as_external_data=_is_split(source))
     text = deployment.card.task.takes_text
     quantize_static(
-        prepared, target, _Reader(context.calibration, [s.name for s in deployment.card.inputs]),
+        source, target, nodes_to_exclude=kept, calibration_data_reader=_Reader(context.calibration, [s.name for s in deployment.card.inputs]),
         quant_format=QuantFormat.QDQ, op_types_to_quantize=_WEIGHTED if text else None, per_channel=True,
         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=_saturates(),
         calibrate_method=CalibrationMethod.MinMax, use_external_data_format=_is_split(source),
     )  # fmt: skip
-    prepared.unlink()
 
 
 def _saturates() -> bool:
@@ -118,7 +131,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return next(self._batches, None)
 
 
-_MODES: dict[QuantizationMode, Callable[[Path, Path, Deployment, Context], None]] = {
+_MODES: dict[QuantizationMode, Write] = {
     QuantizationMode.DYNAMIC: _dynamic,
     QuantizationMode.STATIC: _static,
 }

@@ -12,17 +12,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import helper, numpy_helper
 
+from engine.domain.deployment import SMOOTHING
 from engine.domain.ports import Array, Batch
+from engine.runtimes.ort.activations import activations_of
 
-ALPHA = 0.7
 BATCHES = 32
-_LARGE = 2**31 - 2**24
 
 
-def smooth(model: onnx.ModelProto, calibration: Sequence[Batch], alpha: float = ALPHA) -> int:
+def smooth(model: onnx.ModelProto, calibration: Sequence[Batch], alpha: float = SMOOTHING) -> int:
     """Rescale `model` in place and return how many MatMuls were smoothed. Its function is unchanged."""
     groups = _matmuls_by_input(model)
     if not groups or not calibration:
@@ -61,19 +60,8 @@ def _matmuls_by_input(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]
 
 def _channel_peaks(model: onnx.ModelProto, names: list[str], batches: Sequence[Batch]) -> dict[str, Array]:
     """Largest magnitude of each channel (last axis) of the named activations over the batches."""
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    given = {value.name for value in probe.graph.output} | {value.name for value in probe.graph.input}
-    probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in given)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    wanted = {value.name for value in session.get_inputs()}
     peaks: dict[str, Array] = {}
-    for batch in batches:
-        fed = {name: array for name, array in batch.items() if name in wanted}
-        computed = [name for name in names if name not in wanted]
-        seen = dict(zip(computed, session.run(computed, fed), strict=True)) | {n: fed[n] for n in names if n in fed}
+    for seen in activations_of(model, names, batches):
         for name, array in seen.items():
             peak = np.abs(array).reshape(-1, array.shape[-1]).max(axis=0)
             peaks[name] = np.maximum(peaks[name], peak) if name in peaks else peak

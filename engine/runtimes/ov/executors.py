@@ -65,6 +65,10 @@ class LmExecutor(_Counted):
         self._reset()
         return {"logits": self._run(ids, np.arange(ids.shape[1])).copy()}
 
+    def further(self, ids: Array) -> Array:
+        """Logits (batch, positions, vocabulary) of positions after those that the cache holds."""
+        return self._run(ids, np.arange(ids.shape[1])).copy()
+
     def generate(self, input_ids: Array, new_tokens: int) -> Generation:
         begun = time.perf_counter()
         self._reset()

@@ -7,7 +7,7 @@ import time
 from engine.domain.deployment import Applied, Deployment, Formats, NumberFormat, QuantizationMode
 from engine.domain.experiment import StageFacts
 from engine.domain.ports import Context
-from engine.techniques.quantization.spec import SPEC, Mode, QuantizationConfig
+from engine.techniques.quantization.spec import SPEC, KVCache, Mode, QuantizationConfig
 
 
 class Quantization:
@@ -22,9 +22,14 @@ class Quantization:
         """
         began = time.perf_counter()
         mode = QuantizationMode.NONE if config.mode is Mode.AUTO else QuantizationMode(str(config.mode))
-        formats = Formats(weights=NumberFormat(str(config.format)), mode=mode, group_size=config.group_size)
+        formats = Formats(
+            weights=NumberFormat(str(config.format)), mode=mode, group_size=config.group_size,
+            calibration=config.calibration, smooth=config.smooth, ratio=config.ratio, fallback=config.fallback,
+            kv_cache=NumberFormat.INT8 if config.kv_cache is KVCache.INT8 else NumberFormat.FP32,
+        )  # fmt: skip
+        asked = {name: value for name, value in config.spelled().items() if name not in ("format", "mode")}
         facts: dict[str, float | int | str | bool] = {
             "format_requested": str(config.format), "mode_requested": str(config.mode),
-            "group_size_requested": config.group_size,
+            **{f"{name}_requested": str(value) if isinstance(value, str) else value for name, value in asked.items()},
         }  # fmt: skip
         return Applied(deployment.with_(formats=formats), StageFacts(self.spec.id, time.perf_counter() - began, facts))

@@ -12,6 +12,7 @@ from pages.parts.attachments import (
     fpga_layers,
     fpga_resources,
     fpga_roofline,
+    layers,
     load,
     operators,
     roofline,
@@ -27,7 +28,7 @@ Drawer = Callable[[Any, Any], None]
 DRAWERS: dict[str, Drawer] = {
     "load": load.show, "context": context.show, "timeline": timeline.show, "operators": operators.show, "roofline": roofline.draw,
     "fpga_layers": fpga_layers.draw, "fpga_roofline": fpga_roofline.draw, "fpga_resources": fpga_resources.draw,
-    NOISE: draw_noise, LOSS_CURVE: show_loss_curve, SENSITIVITY: show_sensitivity,
+    "layers": layers.show, NOISE: draw_noise, LOSS_CURVE: show_loss_curve, SENSITIVITY: show_sensitivity,
 }  # fmt: skip
 """In the order of the page."""
 

@@ -13,6 +13,7 @@ from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId, TensorSpec
 from engine.domain.deployment import Deployment, Formats, Lowered, Variant
 from engine.domain.ports import Array, Batch, Context, Executor, Runtime
 from engine.domain.workload import Workload
+from engine.tasks.base import TaskBatch
 from engine.tasks.loading import load_module
 from tests import models
 
@@ -68,7 +69,7 @@ class Case:
     def open(self, runtime: Runtime, lowered: Lowered) -> Executor:
         return runtime.open(lowered, self.card, WORKLOAD, THREADS)
 
-    def batch(self, seed: int = 0) -> Batch:
+    def batch(self, seed: int = 0) -> TaskBatch:
         rng = np.random.default_rng(seed)
         named = {"batch": WORKLOAD.batch_size, "sequence": WORKLOAD.sequence_length, "height": 32, "width": 32}
         made = {}
@@ -82,7 +83,8 @@ class Case:
                 made[spec.name] = np.full(shape, spec.name == "attention_mask", np.int64)
         if "attention_mask" in made:
             made["attention_mask"][-1, -3:] = 0
-        return made
+        real = np.ones_like(made["input_ids"], bool) if self.card.task is TaskId.CAUSAL_LM else np.ones(WORKLOAD.batch_size, bool)
+        return TaskBatch(made, real, made.get("attention_mask"))
 
     def reference(self, batch: Batch) -> Array:
         """What the torch module answers."""

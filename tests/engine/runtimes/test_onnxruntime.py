@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,21 @@ def test_dynamic_int8_is_what_auto_takes_for_texts(bert: Case, tmp_path: Path) -
     assert facts["nodes_MatMulInteger"] == 12
     assert facts["int8_weights"] == 2 * (4 * 32 * 32 + 2 * 32 * 64)
     assert relative_error(bert.open(RUNTIME, lowered).infer(batch)["last_hidden_state"], bert.reference(batch)) < 0.08
+
+
+def test_sensitive_layers_stay_until_calibration_data_says_it_is_good_enough(bert: Case, tmp_path: Path) -> None:
+    lowered = bert.lower(RUNTIME, tmp_path / "out", replace(INT8, fallback=0.9999))
+    facts = lowered.facts.facts
+    assert 0 < facts["layers_kept"] == facts["layers_stayed"] < facts["layers"] == 12
+    assert facts["calibration_quality_of_none_kept"] < 0.9999 <= facts["calibration_quality"]
+    assert facts["nodes_MatMulInteger"] == 12 - facts["layers_kept"]
+    (attached,) = lowered.facts.attachments
+    assert sum(layer["format"] == "fp32" for layer in attached.data["layers"]) == facts["layers_kept"]
+
+
+def test_a_quality_that_no_quantized_layer_reaches_is_said(bert: Case, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="with only one layer quantized"):
+        bert.lower(RUNTIME, tmp_path / "out", replace(INT8, fallback=1.0))
 
 
 def test_smoothing_keeps_the_function_and_tames_an_outlier_channel(tmp_path: Path) -> None:

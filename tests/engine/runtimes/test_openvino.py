@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engine.domain.deployment import Formats, NumberFormat, QuantizationMode
+from engine.domain.deployment import Formats, NumberFormat, QuantizationMode, WeightCalibration
 from engine.domain.errors import NothingChanged, StageError
 from engine.host import this_host
 from engine.runtimes.openvino import OpenVino
@@ -69,6 +70,38 @@ def test_a_causal_lms_weights_become_integers(llama: Case, tmp_path: Path, weigh
     assert lowered.facts.facts[f"{weights}_weights"] >= 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64)
     batch = llama.batch()
     assert relative_error(llama.open(RUNTIME, lowered).infer(batch)["logits"], llama.reference(batch)) < worst
+
+
+def test_four_bits_are_calibrated_mixed_and_listed_layer_by_layer(llama: Case, tmp_path: Path) -> None:
+    formats = Formats(weights=NumberFormat.INT4, mode=QuantizationMode.WEIGHT_ONLY, group_size=64, ratio=0.6,
+                      calibration=WeightCalibration.AWQ, kv_cache=NumberFormat.INT8)  # fmt: skip
+    lowered = llama.lower(RUNTIME, tmp_path / "out", formats)
+    facts = lowered.facts.facts
+    assert facts["calibration"] == "awq"
+    assert 0 < facts["kv_cache_error"] < 0.1
+    (attached,) = lowered.facts.attachments
+    layers = attached.data["layers"]
+    assert attached.kind == "layers"
+    assert len(layers) == facts["layers"] == 15
+    stayed = [layer for layer in layers if layer["format"] == "int8"]
+    assert len(stayed) == facts["layers_stayed"] > 1
+    assert {layer["group"] for layer in layers if layer["format"] == "int4"} <= {32, 64}
+    assert llama.open(RUNTIME, lowered).generate(llama.batch()["input_ids"], 4).tokens.shape == (2, 4)
+
+
+def test_int4_falls_back_until_calibration_data_says_it_is_good_enough(llama: Case, tmp_path: Path) -> None:
+    mode, none = QuantizationMode.WEIGHT_ONLY, WeightCalibration.NONE
+    bold = Formats(weights=NumberFormat.INT4, mode=mode, calibration=none, fallback=0.5)
+    assert llama.lower(RUNTIME, tmp_path / "bold", bold).facts.facts["ratio"] == 1.0
+    with pytest.raises(StageError, match="Even int8 weights alone score below"):
+        llama.lower(RUNTIME, tmp_path / "strict", replace(bold, fallback=1.0))
+
+
+def test_calibrated_int8_takes_quantizers_out_until_it_is_good_enough(tmp_path: Path) -> None:
+    case = Case.of(RESNET, tmp_path)
+    facts = case.lower(RUNTIME, tmp_path / "out", replace(STATIC, fallback=0.5)).facts.facts
+    assert facts["calibration_quality"] >= 0.5
+    assert facts["nodes_executed_int8"] > 0
 
 
 def test_an_onnx_artifact_is_taken_as_it_is(tmp_path: Path) -> None:

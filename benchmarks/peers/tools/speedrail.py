@@ -1,0 +1,45 @@
+"""This project: `variant` is the recipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from stage import Array, Family
+
+ROOT = Path(__file__).parents[3]
+sys.path.insert(0, str(ROOT))
+
+from engine.domain.artifact import TaskId  # noqa: E402
+from engine.domain.codec import from_data  # noqa: E402
+from engine.domain.workload import Workload  # noqa: E402
+from engine.host import this_host  # noqa: E402
+from engine.intake.inspection import inspect  # noqa: E402
+from engine.pipeline import transform  # noqa: E402
+from engine.requests import TransformRequest  # noqa: E402
+from engine.runtimes.registry import runtime_of  # noqa: E402
+
+
+class OurContestant:
+    def __init__(self, family: Family, recipe: str, scratch: Path) -> None:
+        card, about = inspect(family.model), json.loads((family.directory / "family.json").read_text())
+        workload = from_data(Workload, about["workload"])
+        request = TransformRequest(
+            str(family.model), card, recipe, workload, about["calibration_file"], str(scratch), this_host(), family.threads,
+            about["dataset_file"],
+        )  # fmt: skip
+        made = transform(request, lambda progress: None)
+        self.executor = runtime_of(made.lowered.runtime).open(made.lowered, card, workload, family.threads)
+        self.output = card.outputs[0].name
+        assert card.task is TaskId(family.task)
+
+    def infer(self, batch: dict[str, Array]) -> Array:
+        return self.executor.infer(batch)[self.output]
+
+    def generate(self, ids: Array, new_tokens: int) -> list[float]:
+        return list(self.executor.generate(ids, new_tokens).token_times)
+
+
+def prepare(family: Family, variant: str, scratch: Path) -> OurContestant:
+    return OurContestant(family, variant, scratch)
