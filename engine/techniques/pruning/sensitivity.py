@@ -33,7 +33,7 @@ class Scan:
         """Shares whose mean is `sparsity`: always the place that suffers least from a little more gives it."""
         shares = dict.fromkeys(self.damage, 0.0)
         for _ in range(round(sparsity / _STEP * len(shares))):
-            open_places = [place for place, share in shares.items() if share + _STEP <= _MOST]
+            open_places = [place for place, share in shares.items() if share + _STEP <= _MOST + 1e-9]
             least = min(open_places, key=lambda place: self._slope(place, shares[place]))
             shares[least] += _STEP
         return {place: round(share, 4) for place, share in shares.items()}

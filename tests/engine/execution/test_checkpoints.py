@@ -7,9 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from engine.compare.recommend import recommend
 from engine.domain.experiment import LOSS_CURVE, Progress
-from engine.domain.metrics import QUALITY
 from engine.execution.execute import run_experiment
 from engine.execution.scratch import CHECKPOINT_SECONDS, checkpoints, sweep
 from engine.execution.transforming import training_key
@@ -20,7 +18,7 @@ from storage import Storage
 from tests.engine.conftest import QUICK, keep
 from tests.models import tiny_bert
 
-STEPS = 3000
+STEPS = 1000
 RECIPE = f"distillation(layers=0.5, steps={STEPS}, sentences=0, learning_rate=0.0001)"
 
 
@@ -55,10 +53,6 @@ def test_a_cancelled_training_is_gone_on_with(storage: Storage, settings: Settin
     assert min(steps) >= STEPS // 5, "what was done is not done again"
     (curve,) = storage.runs.attachments(run.id)[LOSS_CURVE]
     assert [point["step"] for point in curve["points"]] == [STEPS // 5 * look for look in range(6)]
-    quality = finished.value(QUALITY.name)
-    assert quality is not None
-    assert quality < experiment.guard_rail, "half of a random network trained for seconds is not good enough"
-    assert recommend(experiment, storage.runs.of_experiment(experiment.id)).run_id != run.id
 
 
 def test_checkpoints_are_swept_a_week_after_their_last_use(settings: Settings) -> None:
