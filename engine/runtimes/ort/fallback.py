@@ -50,7 +50,7 @@ def fall_back(source: Path, target: Path, deployment: Deployment, context: Conte
         found[kept] = guard.quality(_opened(target, context))
         return found[kept] >= least
 
-    count = boldest(len(layers), meets)
+    count = 0 if meets(0) else boldest(len(layers), meets)
     if count is None:
         raise StageError(
             f"Quality stays below {least:g} with only one layer quantized.", mend="Choose a lower fallback or another format."
@@ -58,7 +58,7 @@ def fall_back(source: Path, target: Path, deployment: Deployment, context: Conte
     write(source, target, deployment, context, layers[:count])
     return {
         "layers_kept": count, "layers_quantizable": len(layers), "layers_kept_names": ", ".join(layers[:count][:8]),
-        "calibration_quality": round(found[count], 5), "calibration_quality_of_none_kept": round(found.get(0, found[count]), 5),
+        "calibration_quality": round(found[count], 5), "calibration_quality_of_none_kept": round(found[0], 5),
     }  # fmt: skip
 
 
