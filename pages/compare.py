@@ -9,7 +9,7 @@ from engine.domain.experiment import Run
 from engine.domain.metrics import METRICS
 from pages.parts import compare_runs as parts
 from pages.parts.charts.parallel import Line, parallel_coordinates
-from pages.parts.results import CHART_CONFIG
+from pages.parts.charts.style import CHART_CONFIG
 from pages.parts.shell import Crumb, empty_state, page_header, resources, show_problem
 from pages.parts.theme import palette
 from pages.parts.wording import recipe_words

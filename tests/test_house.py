@@ -46,3 +46,17 @@ def test_the_techniques_page_is_current() -> None:
     assert done.stdout.strip() in (ROOT / "docs/techniques.md").read_text(), (
         "Run python -m engine techniques --markdown and put its output into docs/techniques.md"
     )
+
+
+def test_every_part_of_the_pages_can_be_the_first_to_be_imported() -> None:
+    files = (ROOT / "pages" / "parts").rglob("*.py")
+    parts = sorted(".".join(p.relative_to(ROOT).with_suffix("").parts) for p in files if p.name != "__init__.py")
+    code = (
+        "import importlib, sys\n"
+        f"for name in {parts!r}:\n"
+        "    for other in [m for m in sys.modules if m.partition('.')[0] == 'pages']:\n"
+        "        del sys.modules[other]\n"
+        "    importlib.import_module(name)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

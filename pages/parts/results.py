@@ -11,13 +11,13 @@ from engine.domain.metrics import METRICS
 from pages.parts import experiment_load, tables
 from pages.parts.charts.bars import metric_bars
 from pages.parts.charts.speedup_quality import speedup_quality
+from pages.parts.charts.style import CHART_CONFIG
 from pages.parts.comparison import Comparison, Row
 from pages.parts.format import latency, plain, plus_minus, ratio, share, significant, size
 from pages.parts.shell import empty_state
 from pages.parts.theme import palette
 
 _FILTERS = ("Faster", "Not distinguishable", "Slower", "Below guard-rail")
-CHART_CONFIG = {"displaylogo": False, "displayModeBar": False}
 
 
 def show(comparison: Comparison) -> None:

@@ -10,10 +10,10 @@ from engine.domain.metrics import METRICS, Measurement
 from engine.measure.outliers import Outlier, count_outliers
 from pages.parts import attachments
 from pages.parts.charts.distribution import latency_distribution, latency_over_time
+from pages.parts.charts.style import CHART_CONFIG
 from pages.parts.download import samples_button
 from pages.parts.format import duration, plain, plus_minus, ratio, share, significant, size, value_of
 from pages.parts.percentiles import show_percentiles
-from pages.parts.results import CHART_CONFIG
 from pages.parts.shell import resources
 from pages.parts.theme import palette
 

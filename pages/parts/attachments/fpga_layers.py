@@ -8,8 +8,8 @@ from typing import Any
 import streamlit as st
 
 from pages.parts.charts.fpga import BOUNDS, layer_times
+from pages.parts.charts.style import CHART_CONFIG
 from pages.parts.format import percent, plain, significant
-from pages.parts.results import CHART_CONFIG
 from pages.parts.theme import palette
 
 

@@ -11,8 +11,8 @@ from engine.domain.errors import SpeedrailError
 from engine.fpga.handing_out import project, waveform
 from engine.fpga.plan_file import energy_words
 from pages.parts.charts.fpga import resource_bars
+from pages.parts.charts.style import CHART_CONFIG
 from pages.parts.format import plain
-from pages.parts.results import CHART_CONFIG
 from pages.parts.shell import resources, show_problem
 from pages.parts.theme import palette
 

@@ -9,8 +9,8 @@ import streamlit as st
 from engine.domain.codec import from_data
 from engine.domain.noise import MOST_DRIFT, MOST_OTHER_LOAD, BlockNoise, RoundNoise
 from pages.parts.charts.noise import block_noise
+from pages.parts.charts.style import CHART_CONFIG
 from pages.parts.format import percent, plural, significant
-from pages.parts.results import CHART_CONFIG
 from pages.parts.theme import palette
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import streamlit as st
 
+from pages.parts.charts.style import CHART_CONFIG
 from pages.parts.charts.timeline import timeline
-from pages.parts.results import CHART_CONFIG
 from pages.parts.theme import palette
 
 

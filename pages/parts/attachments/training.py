@@ -6,9 +6,9 @@ from typing import Any
 
 import streamlit as st
 
+from pages.parts.charts.style import CHART_CONFIG
 from pages.parts.charts.training import held_out_quality, sensitivity, training_loss
 from pages.parts.format import plain
-from pages.parts.results import CHART_CONFIG
 from pages.parts.theme import palette
 
 

@@ -10,6 +10,9 @@ from pages.parts.theme import FONT, Palette
 
 HEIGHT = 400
 
+CHART_CONFIG = {"displaylogo": False, "displayModeBar": False}
+"""What `st.plotly_chart` gets as `config`."""
+
 
 def new_figure(palette: Palette, *, x_title: str, y_title: str, height: int = HEIGHT) -> go.Figure:
     """An empty figure in the theme: quiet grid, horizontal legend above, titled axes."""
