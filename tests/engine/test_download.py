@@ -33,7 +33,7 @@ def _unpacked(case: Case, runtime: Runtime, directory: Path) -> tuple[Path, obje
 
 
 ONLY_WHAT_IS_REQUIRED = """
-import runpy, sys
+import importlib.util, runpy, sys
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 from packaging.requirements import Requirement
@@ -63,6 +63,8 @@ foreign = {module for module, owners in packages_distributions().items() if not 
 for module in [m for m in sys.modules if m.partition(".")[0] in foreign]:
     del sys.modules[module]
 sys.meta_path.insert(0, Refusing())
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name.partition(".")[0] in foreign else find_spec(name, package)
 sys.argv = sys.argv[1:]
 runpy.run_path(str(script), run_name="__main__")
 """
