@@ -47,7 +47,7 @@ def test_three_significant_digits_are_within_half_a_percent(value: float) -> Non
 def test_every_metric_has_its_unit(metric: str, value: float) -> None:
     unit = METRICS[metric].unit
     shown = text.value_of(metric, value)
-    assert shown.endswith((unit, " s", "B", "bytes")) or unit == "ratio"
+    assert shown.endswith((unit, " s", "B", "bytes", *(["%"] if unit == "share" else []))) or unit == "ratio"
 
 
 def test_an_interval_needs_bounds() -> None:
