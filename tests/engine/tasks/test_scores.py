@@ -237,9 +237,10 @@ def test_labels_of_a_regression_are_numbers(tmp_path: Path) -> None:
 
 
 def test_labelled_pairs_judge_quality_by_the_correlation_that_is_kept() -> None:
-    embeddings = RNG.normal(size=(400, 8)).astype(np.float32)
+    rng = np.random.default_rng(7)
+    embeddings = rng.normal(size=(400, 8)).astype(np.float32)
     labels = cosines(embeddings[0::2], embeddings[1::2])
-    noisy = embeddings + RNG.normal(size=embeddings.shape).astype(np.float32)
+    noisy = embeddings + rng.normal(size=embeddings.shape).astype(np.float32)
     scores = by_name(TextEncoder().score({"embedding": embeddings}, {"embedding": noisy}, labels))
     assert scores["quality"].median == pytest.approx(scores["spearman"].median)
     low, high = scores["quality"].ci95 or (0, 0)
