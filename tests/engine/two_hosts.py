@@ -13,12 +13,15 @@ import os
 import select
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock
 
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 _CLONE_NEWNET = 0x40000000
@@ -47,7 +50,12 @@ class Host:
 
 @contextmanager
 def two_hosts(name: str, *, mbit: int = 1000, latency: float = 0.0) -> Iterator[tuple[Host, Host]]:
-    """latency: seconds that a frame is held back, each way."""
+    """latency: seconds that a frame is held back, each way. One pair at a time on a machine: two disturb each other."""
+    with FileLock(Path(tempfile.gettempdir()) / "speedrail-two-hosts.lock"):
+        yield from _two_hosts(name, mbit, latency)
+
+
+def _two_hosts(name: str, mbit: int, latency: float) -> Iterator[tuple[Host, Host]]:
     hosts = (Host(f"{name}-a", "10.77.0.1", "eth0"), Host(f"{name}-b", "10.77.0.2", "eth0"))
     stop = threading.Event()
     try:
