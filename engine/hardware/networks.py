@@ -27,7 +27,7 @@ from engine.hardware.published_cnns import PUBLISHED_CNNS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderShape:
-    """A causal LM. `gated`: a SwiGLU feed-forward of three matrices instead of two."""
+    """A causal LM. `gated`: a SwiGLU feed-forward of three matrices instead of two; `head_size` 0: the hidden size shared out."""
 
     name: str
     layers: int
@@ -38,10 +38,11 @@ class DecoderShape:
     vocab: int
     gated: bool
     source: str
+    head_size: int = 0
 
     @property
     def head_dim(self) -> int:
-        return self.hidden // self.heads
+        return self.head_size or self.hidden // self.heads
 
     @property
     def layer_parameters(self) -> int:
@@ -73,6 +74,8 @@ class EncoderShape:
         return self.layers * layer + (self.vocab + self.positions + 2) * self.hidden
 
 
+FASTER_TRANSFORMER = "NVIDIA/FasterTransformer docs/gpt_guide.md, sizes at its tables of latencies"
+
 DECODERS: tuple[DecoderShape, ...] = (
     DecoderShape(
         name="llama-7b", layers=32, hidden=4096, heads=32, kv_heads=32, intermediate=11008, vocab=32000, gated=True,
@@ -97,6 +100,26 @@ DECODERS: tuple[DecoderShape, ...] = (
     DecoderShape(
         name="falcon-180b", layers=80, hidden=14848, heads=232, kv_heads=8, intermediate=59392, vocab=65024, gated=False,
         source="Almazrouei et al. 2023, arXiv 2311.16867; tiiuae/falcon-180B config.json",
+    ),
+    DecoderShape(
+        name="gpt-20b", layers=44, hidden=6144, heads=48, kv_heads=48, intermediate=24576, vocab=51200, gated=False,
+        source=FASTER_TRANSFORMER,
+    ),
+    DecoderShape(
+        name="gpt-89b", layers=48, hidden=12288, heads=96, kv_heads=96, intermediate=49152, vocab=51200, gated=False,
+        source=FASTER_TRANSFORMER,
+    ),
+    DecoderShape(
+        name="gpt-175b", layers=96, hidden=12288, heads=96, kv_heads=96, intermediate=49152, vocab=51200, gated=False,
+        source=FASTER_TRANSFORMER,
+    ),
+    DecoderShape(
+        name="megatron-530b", layers=105, hidden=20480, heads=128, kv_heads=128, intermediate=81920, vocab=51200, gated=False,
+        source=FASTER_TRANSFORMER,
+    ),
+    DecoderShape(
+        name="palm-540b", layers=118, hidden=18432, heads=48, kv_heads=1, intermediate=73728, vocab=256000, gated=True,
+        head_size=256, source="Chowdhery et al. 2022, arXiv 2204.02311, table 1; heads of 256 as in Pope et al. 2022, arXiv 2211.05102",
     ),
     DecoderShape(
         name="gpt-neox-20b", layers=44, hidden=6144, heads=64, kv_heads=64, intermediate=24576, vocab=50432, gated=False,
