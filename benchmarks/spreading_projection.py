@@ -28,7 +28,8 @@ from engine.hardware.projection import project
 from engine.hardware.spreading import Constants, Degrees, Spread, constants, spread
 
 HERE = Path(__file__).parent
-START = Constants(fixed=1e-3, overhead=2.0, band=1.6)
+START = Constants(fixed=1e-3, moving=1.0, stepping=2.0, band=1.6)
+NAMES = ("fixed", "moving", "stepping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +77,17 @@ def log_errors(some: Iterable[Row], fitted: Constants) -> list[float]:
 
 def fit(some: Sequence[Row]) -> Constants:
     def at(logs: Sequence[float]) -> Constants:
-        return replace(START, fixed=math.exp(logs[0]), overhead=math.exp(logs[1]))
+        return replace(START, **{name: math.exp(value) for name, value in zip(NAMES, logs, strict=True)})
 
-    solved = least_squares(lambda logs: log_errors(some, at(logs)), [math.log(START.fixed), math.log(START.overhead)])
+    solved = least_squares(lambda logs: log_errors(some, at(logs)), [math.log(getattr(START, name)) for name in NAMES])
     return at(list(solved.x))
 
 
 def write(found: Constants) -> None:
     head = spreading.FILE.read_text().partition("[tensor]")[0]
     spreading.FILE.write_text(
-        f"{head}[tensor]\nfixed_us = {found.fixed * 1e6:.1f}\noverhead = {found.overhead:.2f}\nband = {found.band:.2f}\n"
+        f"{head}[tensor]\nfixed_us = {found.fixed * 1e6:.1f}\nmoving = {found.moving:.2f}\nstepping = {found.stepping:.2f}\n"
+        f"band = {found.band:.2f}\n"
     )
 
 

@@ -1,10 +1,10 @@
 """What cutting a model over devices costs: latency and throughput from one device's profile and a link.
 
-Tensor parallel over n devices: `T(n) = a·T1 + γ + L·k·AR(bytes)`, with a = s/n + (1 − s) for the share s of
+Tensor parallel over n devices: `T(n) = a·T1 + γ + L·AR(bytes)`, with a = s/n + (1 − s) for the share s of
 T1 that is split, γ the fixed cost that appears as soon as there is more than one device (without it held-out rows
-came out 29 % too fast), L collectives a call, k what a collective costs over its ideal, and an all-reduce that
-moves what a ring moves in the steps of a tree, `AR(bytes) = 2(n−1)/n · bytes/bandwidth + log2(n)·α`. Pipeline: fill
-and drain of a GPipe schedule. Torch-free.
+came out 29 % too fast), and L collectives a call, each an all-reduce that moves what a ring moves in the steps of a
+tree, `AR(bytes) = k·2(n−1)/n · bytes/bandwidth + κ·log2(n)·α` with k and κ what bytes and steps cost over the link's
+own figures. Pipeline: fill and drain of a GPipe schedule. Torch-free.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ MOST_DEVICES = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """split: share of T1 that divides by the devices. fixed: γ, in seconds a call. overhead: k."""
+    """split: share of T1 that divides by the devices. fixed: γ, in seconds a call. moving: k. stepping: κ."""
 
     split: float = 1.0
     fixed: float = 0.0
-    overhead: float = 1.0
+    moving: float = 1.0
+    stepping: float = 1.0
 
 
-def all_reduce_seconds(size: float, devices: int, link: Link) -> float:
+def all_reduce_seconds(size: float, devices: int, link: Link, calibration: Calibration = Calibration()) -> float:
     """Of `size` bytes over `devices`; 0 for one."""
     if devices == 1:
         return 0.0
-    return 2 * (devices - 1) / devices * size / link.bandwidth + math.ceil(math.log2(devices)) * link.latency
+    moved = 2 * (devices - 1) / devices * size / link.bandwidth
+    return calibration.moving * moved + calibration.stepping * math.ceil(math.log2(devices)) * link.latency
 
 
 def tensor_seconds(
@@ -41,7 +43,7 @@ def tensor_seconds(
     if devices == 1:
         return single
     divided = calibration.split / devices + (1 - calibration.split)
-    communication = collectives * calibration.overhead * all_reduce_seconds(size, devices, link)
+    communication = collectives * all_reduce_seconds(size, devices, link, calibration)
     return divided * single + calibration.fixed + communication
 
 

@@ -27,7 +27,8 @@ from engine.hardware.published_cnns import PUBLISHED_CNNS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderShape:
-    """A causal LM. `gated`: a SwiGLU feed-forward of three matrices instead of two; `head_size` 0: the hidden size shared out."""
+    """A causal LM. `gated`: a SwiGLU feed-forward of three matrices instead of two; `head_size` 0: the hidden size shared out;
+    `parallel`: attention and feed-forward side by side, their results added at once."""
 
     name: str
     layers: int
@@ -39,6 +40,7 @@ class DecoderShape:
     gated: bool
     source: str
     head_size: int = 0
+    parallel: bool = False
 
     @property
     def head_dim(self) -> int:
@@ -95,11 +97,11 @@ DECODERS: tuple[DecoderShape, ...] = (
     ),
     DecoderShape(
         name="gpt-j-6b", layers=28, hidden=4096, heads=16, kv_heads=16, intermediate=16384, vocab=50400, gated=False,
-        source="EleutherAI/gpt-j-6b config.json",
+        parallel=True, source="EleutherAI/gpt-j-6b config.json",
     ),
     DecoderShape(
         name="falcon-180b", layers=80, hidden=14848, heads=232, kv_heads=8, intermediate=59392, vocab=65024, gated=False,
-        source="Almazrouei et al. 2023, arXiv 2311.16867; tiiuae/falcon-180B config.json",
+        parallel=True, source="Almazrouei et al. 2023, arXiv 2311.16867; tiiuae/falcon-180B config.json",
     ),
     DecoderShape(
         name="gpt-20b", layers=44, hidden=6144, heads=48, kv_heads=48, intermediate=24576, vocab=51200, gated=False,
@@ -119,7 +121,8 @@ DECODERS: tuple[DecoderShape, ...] = (
     ),
     DecoderShape(
         name="palm-540b", layers=118, hidden=18432, heads=48, kv_heads=1, intermediate=73728, vocab=256000, gated=True,
-        head_size=256, source="Chowdhery et al. 2022, arXiv 2204.02311, table 1; heads of 256 as in Pope et al. 2022, arXiv 2211.05102",
+        head_size=256, parallel=True,
+        source="Chowdhery et al. 2022, arXiv 2204.02311, table 1; heads of 256 as in Pope et al. 2022, arXiv 2211.05102",
     ),
     DecoderShape(
         name="gpt-neox-20b", layers=44, hidden=6144, heads=64, kv_heads=64, intermediate=24576, vocab=50432, gated=False,
@@ -181,7 +184,7 @@ def decoder_network(shape: DecoderShape, batch: int, prompt: int, new_tokens: in
         name=shape.name, batch=batch, sequence=prompt, parameters=shape.parameters,
         forward=decoder_pass(shape, batch, prompt, prompt),
         decode=decoder_pass(shape, batch, 1, context) if steps else (), steps=steps,
-        cache_elements=2 * shape.layers * shape.kv_heads * shape.head_dim,
+        cache_elements=2 * shape.layers * shape.kv_heads * shape.head_dim, sums=1 if shape.parallel else 2,
     )  # fmt: skip
 
 

@@ -111,6 +111,8 @@ class Network:
     decode: Operators = ()
     steps: int = 0
     cache_elements: int = 0
+    sums: int = 2
+    """All-reduces of a layer that tensor parallelism splits: after attention and after the MLP; 1 where both are added at once."""
 
     @property
     def is_generation(self) -> bool:

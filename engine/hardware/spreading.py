@@ -51,10 +51,11 @@ class Degrees:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constants:
-    """γ in seconds a call and k of engine.hardware.communication, fitted; `band` as in Efficiency."""
+    """γ in seconds a call, k and κ of engine.hardware.communication, fitted; `band` as in Efficiency."""
 
     fixed: float
-    overhead: float
+    moving: float
+    stepping: float
     band: float
 
 
@@ -91,16 +92,16 @@ class Spread:
 @cache
 def constants() -> Constants:
     t = tomllib.loads(FILE.read_text())["tensor"]
-    return Constants(fixed=t["fixed_us"] * 1e-6, overhead=t["overhead"], band=t["band"])
+    return Constants(fixed=t["fixed_us"] * 1e-6, moving=t["moving"], stepping=t["stepping"], band=t["band"])
 
 
 def spread(network: Network, single: Projection, degrees: Degrees, link: Link, fitted: Constants | None = None) -> Spread:
     """`single` is the network's projection on one of the devices. Raises InvalidInput for degrees it does not have."""
     fitted = fitted or constants()
     _demand_cuts(network, degrees)
-    passes = [_pass(single.forward, network.forward, single, degrees, link, fitted)]
+    passes = [_pass(network, single.forward, network.forward, single, degrees, link, fitted)]
     if network.is_generation:
-        passes.append(_pass(single.decode, network.decode, single, degrees, link, fitted))
+        passes.append(_pass(network, single.decode, network.decode, single, degrees, link, fitted))
     first, step = passes[0], passes[-1]
     computing = first.computing + step.computing * network.steps
     fixed = fitted.fixed if degrees.tensor > 1 else 0.0
@@ -127,17 +128,17 @@ class _Pass:
 
 
 def _pass(
-    timed: Sequence[Timed], operators: Operators, single: Projection, degrees: Degrees, link: Link, fitted: Constants
+    network: Network, timed: Sequence[Timed], operators: Operators, single: Projection, degrees: Degrees, link: Link, fitted: Constants
 ) -> _Pass:
     alone = seconds_of(timed)
     divided = sum((t.seconds - single.efficiency.kernel_seconds) * t.operator.count for t in timed if t.operator.kind.on_array)
-    calibration = Calibration(split=max(0.0, divided) / alone, overhead=fitted.overhead)
+    calibration = Calibration(split=max(0.0, divided) / alone, moving=fitted.moving, stepping=fitted.stepping)
     size = _handed_on(operators) * single.precision.activation_bits / 8
 
     def seconds(collectives: int) -> float:
         return tensor_seconds(alone, degrees.tensor, collectives=collectives, size=size, link=link, calibration=calibration)
 
-    whole = seconds(2 * _layers(operators))
+    whole = seconds(network.sums * _layers(operators))
     handed = size / degrees.tensor
     fullest = whole * _largest_share(timed, degrees.pipeline)
     others = degrees.pipeline - 1
@@ -148,7 +149,7 @@ def _pass(
 
 
 def _layers(operators: Operators) -> int:
-    """Layers that have an attention: each adds up its parts twice, after attention and after the MLP."""
+    """Layers that have an attention."""
     return sum(o.count for o in operators if o.kind is OperatorKind.ATTENTION)
 
 

@@ -28,8 +28,8 @@ def test_one_device_has_no_communication() -> None:
 
 def test_each_term_by_hand() -> None:
     assert all_reduce_seconds(1e9, 4, SLOW) == pytest.approx(1.502)
-    found = tensor_seconds(8.0, 4, collectives=2, size=1e9, link=SLOW, calibration=Calibration(split=0.75, fixed=0.5, overhead=2.0))
-    assert found == pytest.approx((0.75 / 4 + 0.25) * 8.0 + 0.5 + 2 * 2.0 * 1.502)
+    found = tensor_seconds(8.0, 4, collectives=2, size=1e9, link=SLOW, calibration=Calibration(split=0.75, fixed=0.5, moving=2.0, stepping=3.0))
+    assert found == pytest.approx((0.75 / 4 + 0.25) * 8.0 + 0.5 + 2 * (2.0 * 1.5 + 3.0 * 0.002))
     # two stages of 3 s and 5 s, four microbatches, a hop of 1.001 s
     assert pipeline_seconds([3.0, 5.0], 4, size=1e9, link=SLOW) == pytest.approx(8.0 + 1.001 + 3 * 5.0)
     assert pipeline_calls_per_second([0.1, 0.2], size=1e9, link=SLOW) == pytest.approx(1 / 1.001)
