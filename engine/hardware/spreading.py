@@ -95,10 +95,18 @@ def constants() -> Constants:
     return Constants(fixed=t["fixed_us"] * 1e-6, moving=t["moving"], stepping=t["stepping"], band=t["band"])
 
 
-def spread(network: Network, single: Projection, degrees: Degrees, link: Link, fitted: Constants | None = None) -> Spread:
-    """`single` is the network's projection on one of the devices. Raises InvalidInput for degrees it does not have."""
+def spread(
+    network: Network, single: Projection, degrees: Degrees, link: Link, *, measured: float = 0.0, fitted: Constants | None = None
+) -> Spread:
+    """`single` is the network's projection on one of the devices. Raises InvalidInput for degrees it does not have.
+
+    measured: seconds that a call really takes on one device, where that is known; all its parts then keep their
+    proportions. 0: as projected.
+    """
     fitted = fitted or constants()
     _demand_cuts(network, degrees)
+    if measured:
+        single = _paced(single, measured / single.latency)
     passes = [_pass(network, single.forward, network.forward, single, degrees, link, fitted)]
     if network.is_generation:
         passes.append(_pass(network, single.decode, network.decode, single, degrees, link, fitted))
@@ -115,6 +123,19 @@ def spread(network: Network, single: Projection, degrees: Degrees, link: Link, f
         first_token=fixed + first.seconds + single.transfer if generates else None, per_token=step.seconds if generates else None,
         throughput=degrees.replicas * single.items / slowest, communication=max(0.0, 1 - computing / busy),
         memory=_memory(single.memory, degrees),
+    )  # fmt: skip
+
+
+def _paced(single: Projection, pace: float) -> Projection:
+    """So many times as slow, in all parts."""
+
+    def slowed(timed: Sequence[Timed]) -> tuple[Timed, ...]:
+        return tuple(replace(t, seconds=t.seconds * pace) for t in timed)
+
+    reached = replace(single.efficiency, kernel_seconds=single.efficiency.kernel_seconds * pace)
+    return replace(
+        single, latency=single.latency * pace, transfer=single.transfer * pace, forward=slowed(single.forward),
+        decode=slowed(single.decode), efficiency=reached,
     )  # fmt: skip
 
 
