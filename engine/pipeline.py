@@ -11,7 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -28,17 +28,19 @@ from engine.domain.deployment import Deployment, Lowered, Variant
 from engine.domain.errors import StageError
 from engine.domain.evidence import Examined
 from engine.domain.experiment import LOSS_CURVE, Attachment, Progress, StageFacts
-from engine.domain.load import LoadResult
+from engine.domain.load import LoadResult, Pattern
 from engine.domain.metrics import Measurement, Provenance
 from engine.domain.plan import Plan, Stage
 from engine.domain.ports import Array, Batch, Computing, Context, Executor, Material, Outputs, Runtime, Technique
 from engine.domain.recipe import Choice
 from engine.domain.workload import Workload
 from engine.executors.opening import open_lowered
+from engine.executors.spread.executor import SpreadExecutor, of_one_replica
+from engine.executors.spread.serving import Serving
 from engine.grammar import parse_recipe
 from engine.measure.clock import Call, calls_of, take_turn, time_calls
 from engine.measure.counting import Counting
-from engine.measure.loading import load
+from engine.measure.loading import load, one_call_at_a_time
 from engine.measure.memory import Growth
 from engine.plan import make_plan
 from engine.profiling.examine import examine
@@ -136,8 +138,16 @@ class MeasureSession:
         return AnswersResult(str(path), quality)
 
     def load(self) -> LoadResult:
-        """The load that the workload's pattern asks for."""
-        return load(self._call, self._request.workload, self._typical)
+        """The load that the workload's pattern asks for; replicas gather single queries by themselves."""
+        workload = self._request.workload
+        alone = one_call_at_a_time(self._call, workload.batch_size)
+        if self._request.lowered.layout.replicas == 1 or workload.pattern not in (Pattern.SERVER, Pattern.OFFLINE):
+            return load(alone, workload, self._typical)
+        assert isinstance(self._executor, SpreadExecutor)
+        serving = Serving(self._executor, self._request, self._batch)
+        with closing(serving):
+            found = load(serving.server, workload, self._typical)
+        return replace(found, remarks=(*found.remarks, serving.remark()))
 
     def examine(self) -> Examined:
         """Where the time goes and what was counted. The model may be slower afterwards: time nothing more."""
@@ -153,11 +163,10 @@ def compute(request: ComputeRequest) -> ComputeResult:
 
     Raises StageError when they cannot be computed.
     """
-    opening = request.open
+    # lowered at one replica's share, and answered so
+    lowered, opening = request.open.lowered, of_one_replica(request.open)
     stage = _computing_stage(_plan(request, opening.card))
-    computed = _computing(stage).compute(
-        opening.lowered, stage.config, opening.card, opening.workload, opening.threads
-    )
+    computed = _computing(stage).compute(lowered, stage.config, opening.card, opening.workload, opening.threads)
     quality: tuple[Measurement, ...] = ()
     if computed.executor is not None:
         items = _parts(opening.card, opening.dataset_file, opening.calibration_file).scored

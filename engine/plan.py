@@ -12,6 +12,7 @@ from engine.domain.metrics import Provenance
 from engine.domain.plan import Plan, Stage
 from engine.domain.recipe import Choice, Recipe, RuntimeId, TechniqueId
 from engine.domain.technique import After, Excludes, Obstacle, Phase, RunsOn, Situation, TechniqueSpec
+from engine.hardware.communication import MOST_DEVICES
 
 _PHASE_REASON = {
     Phase.REWRITE: "Rewrites the model, so it comes before placing and spreading it.",
@@ -24,7 +25,7 @@ def make_plan(recipe: Recipe, card: ModelCard, host: HostFacts) -> Plan:
     """The ordered plan; `refusals` says why it cannot run on this model and host."""
     runtime = recipe.runtime or default_runtime(card)
     chosen = {choice.technique: spec_of(choice.technique) for choice in recipe.choices}
-    situation = Situation(card, runtime, host, frozenset(chosen))
+    situation = Situation(card, runtime, host, {choice.technique: choice.config for choice in recipe.choices})
     stages = tuple(
         _stage(choice, chosen[choice.technique], chosen, situation) for choice in _ordered(recipe.choices, chosen)
     )
@@ -32,7 +33,7 @@ def make_plan(recipe: Recipe, card: ModelCard, host: HostFacts) -> Plan:
     for choice in recipe.choices:
         refusals += chosen[choice.technique].obstacles(choice.config, situation)
     provenance = _weakest({stage.provenance for stage in stages})
-    refusals += _spread_obstacles(recipe, list(chosen.values()), host)
+    refusals += _spread_obstacles(recipe, list(chosen.values()), host, stages)
     return Plan(recipe, runtime, stages, tuple(dict.fromkeys(refusals)), provenance)
 
 
@@ -74,10 +75,16 @@ def _runtime_obstacles(situation: Situation) -> list[Obstacle]:
     return []
 
 
-def _spread_obstacles(recipe: Recipe, chosen: list[TechniqueSpec], host: HostFacts) -> list[Obstacle]:
+def _spread_obstacles(
+    recipe: Recipe, chosen: list[TechniqueSpec], host: HostFacts, stages: tuple[Stage, ...]
+) -> list[Obstacle]:
     """Workers of all techniques together, which none of them can see alone."""
     configs = [choice.config for choice in recipe.choices]
     workers = prod(int(getattr(config, "workers", 1)) for config in configs)
+    if any(stage.provenance is Provenance.PROJECTED for stage in stages):
+        if workers > MOST_DEVICES:
+            return [Obstacle(f"{workers} devices are not projected.", f"Choose at most {MOST_DEVICES} workers in all.")]
+        return []
     placed = [spec.title for spec in chosen if spec.phase is Phase.PLACE]
     if workers > 1 and placed:
         return [Obstacle(f"Several workers run on this host's cores only, not on {placed[0]}.", f"Leave out {placed[0]}, or the workers.")]

@@ -35,10 +35,11 @@ VOCABULARY = len(SPECIALS) + 256
 IMAGE_SIZE = 32
 
 
-def tiny_bert(directory: Path) -> Path:
-    """Text encoder: 2 layers, hidden 32, 4 heads, FFN 64, 512 positions."""
+def tiny_bert(directory: Path, layers: int = 2, heads: int = 4, hidden: int = 32) -> Path:
+    """Text encoder: 2 layers, hidden 32, 4 heads, FFN 64 (twice the hidden size), 512 positions."""
     torch.manual_seed(0)
-    return _save_text(BertModel(_bert_config(), add_pooling_layer=False), directory, brackets=True)
+    config = _bert_config(num_hidden_layers=layers, num_attention_heads=heads, hidden_size=hidden, intermediate_size=2 * hidden)
+    return _save_text(BertModel(config, add_pooling_layer=False), directory, brackets=True)
 
 
 def tiny_bert_classifier(directory: Path, labels: int = 3) -> Path:
@@ -162,11 +163,11 @@ def byte_tokenizer(*, brackets: bool) -> Tokenizer:
     return tokenizer
 
 
-def _bert_config(num_labels: int = 2) -> BertConfig:
+def _bert_config(**different: int) -> BertConfig:
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_labels": 2}
     return BertConfig(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=512, initializer_range=0.2, num_labels=num_labels, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=VOCABULARY, max_position_embeddings=512, initializer_range=0.2, pad_token_id=0, **{**sizes, **different}
+    )
 
 
 def _save_text(model: PreTrainedModel, directory: Path, *, brackets: bool) -> Path:

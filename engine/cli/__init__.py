@@ -102,6 +102,16 @@ def _add_project(project: argparse.ArgumentParser) -> None:
     project.add_argument("--device", action="append", default=[], metavar="ID", help="of the catalogue; repeat for several (all)")
     project.add_argument("--recipe", action="append", default=[], metavar="RECIPE", help="of quantization and gpu; repeat for several")
     project.add_argument("--workload", default="", metavar="k=v,…", help="for example batch_size=1,sequence_length=128")
+    for degree, what in (
+        ("tensor", "devices over which each layer is cut"), ("pipeline", "devices over which the layers are shared out"),
+        ("replicas", "copies of all that, each on devices of its own"),
+    ):  # fmt: skip
+        project.add_argument(f"--{degree}", default="1", metavar="N,…", help=f"{what}, 1 to 64 (1)")
+    project.add_argument("--link", default="", metavar="ID", help="of the catalogue, between the devices (the device's own)")
+    project.add_argument(
+        "--measured-ms", type=float, default=0.0, metavar="MS",
+        help="what a call really takes on one such device, to spread that instead of its projection",
+    )  # fmt: skip
     project.add_argument(
         "--json", nargs="?", const="-", metavar="OUT.json", help="write the result as JSON; - or nothing: to stdout"
     )

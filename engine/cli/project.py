@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from engine.cli.intake import take_in_path
 from engine.cli.output import check_destination, show
 from engine.cli.waiting import say_who_holds
-from engine.domain.artifact import Artifact
-from engine.domain.errors import NotFound
+from engine.domain.artifact import Artifact, ModelCard
+from engine.domain.errors import InvalidInput, NotFound
 from engine.domain.recipe import Recipe
 from engine.domain.workload import Workload
 from engine.execution.scratch import scratch
 from engine.execution.tracing import trace
 from engine.grammar import parse_recipe
 from engine.hardware.gpus import gpu_of, gpus
+from engine.hardware.links import link_of
 from engine.hardware.operators import Network
 from engine.hardware.projection import Projection, project
 from engine.hardware.scenarios import scenario_of
+from engine.hardware.spreading import Degrees, Spread, spread
 from engine.settings import Settings
+from engine.techniques.model_parallelism.support import degrees_for
 from storage import Storage, open_storage
 
 
 def run(settings: Settings, options: argparse.Namespace) -> int:
     """Every recipe on every device. Raises InvalidInput, StageError."""
     recipes = [parse_recipe(text) for text in options.recipe] or [Recipe()]
+    degrees = degrees_of(options)
+    link = link_of(options.link) if options.link else None
     workload = Workload.parse_words(options.workload)
     devices = [gpu_of(id) for id in options.device] or list(gpus())
     check_destination(options.json)
@@ -38,13 +44,43 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         storage = open_storage(place)
         artifact = _artifact(options.model, storage, place, settings)
         network = trace(artifact, workload, storage, place, say_who_holds())
+    for each in degrees:
+        demand_degrees(each, artifact.card)
     found = []
     for recipe in recipes:
         scenario = scenario_of(recipe, artifact.card)
         found += [(str(recipe), project(network, device, scenario.precision, scenario.execution)) for device in devices]
-    data = [as_data(text, projection, network) for text, projection in found]
-    show({"model": artifact.name, "artifact": artifact.id, "provenance": "projected", "projections": data}, _table(found), options.json)
+    if degrees == [Degrees()]:
+        data = [as_data(text, projection, network) for text, projection in found]
+        table = _table(found)
+    else:
+        spreads = [
+            (text, spread(network, single, each, link or single.device.link or single.device.host_link, measured=options.measured_ms / 1e3))
+            for text, single in found for each in degrees
+        ]  # fmt: skip
+        data = [spread_as_data(text, each, network) for text, each in spreads]
+        table = _spread_table(spreads)
+    show({"model": artifact.name, "artifact": artifact.id, "provenance": "projected", "projections": data}, table, options.json)
     return 0
+
+
+def degrees_of(options: argparse.Namespace) -> list[Degrees]:
+    """Every combination of the degrees asked for. Raises InvalidInput."""
+    try:
+        asked = [[int(word) for word in str(getattr(options, name)).split(",")] for name in ("tensor", "pipeline", "replicas")]
+    except ValueError:
+        raise InvalidInput("Degrees are whole numbers with commas between them.", mend="For example --tensor 1,2,4,8.") from None
+    return [Degrees(tensor=t, pipeline=p, replicas=r) for t, p, r in product(*asked)]
+
+
+def demand_degrees(degrees: Degrees, card: ModelCard) -> None:
+    """Raises InvalidInput, with the degrees that would do, where heads do not divide."""
+    able = degrees_for(card, attention=True)
+    if degrees.tensor > 1 and card.num_heads and degrees.tensor not in able:
+        raise InvalidInput(
+            f"{card.num_heads} heads and {card.num_kv_heads or card.num_heads} key-value heads do not divide by {degrees.tensor}.",
+            mend=f"Choose {' or '.join(map(str, able[:6])) or 'a pipeline or replicas'}.", where="tensor",
+        )  # fmt: skip
 
 
 def _artifact(model: str, storage: Storage, place: Settings, settings: Settings) -> Artifact:
@@ -78,6 +114,37 @@ def as_data(recipe: str, projection: Projection, network: Network) -> dict[str, 
         "bound": str(projection.bound), "batch": network.batch, "sequence": network.sequence, "new_tokens": network.steps + 1 if network.steps else 0,
         "fitted": list(projection.efficiency.fitted),
     }  # fmt: skip
+
+
+def spread_as_data(recipe: str, spread: Spread, network: Network) -> dict[str, Any]:
+    """Plain data of a projection over several devices; latencies in ms, memory in bytes of one device."""
+    first, step = spread.first_token, spread.per_token
+    return {
+        "recipe": recipe, "device": spread.single.device.id, "provenance": "projected", "precision": spread.single.precision.name,
+        "tensor": spread.degrees.tensor, "pipeline": spread.degrees.pipeline, "replicas": spread.degrees.replicas,
+        "devices": spread.degrees.devices, "link": spread.link.id, "link_source": spread.link.source,
+        "latency_ms": spread.latency * 1e3, "latency_band_ms": [spread.low * 1e3, spread.high * 1e3],
+        "time_to_first_token_ms": None if first is None else first * 1e3,
+        "time_per_output_token_ms": None if step is None else step * 1e3,
+        "throughput_per_s": spread.throughput, "speedup": spread.speedup, "efficiency": spread.efficiency,
+        "communication_share": spread.communication, "memory_bytes": spread.memory.total, "fits": spread.fits,
+        "batch": network.batch, "sequence": network.sequence, "new_tokens": network.steps + 1 if network.steps else 0,
+    }  # fmt: skip
+
+
+def _spread_table(found: list[tuple[str, Spread]]) -> str:
+    lines = [
+        f"{'projected on':32} {'tensor':>6} {'pipeline':>8} {'replicas':>8} {'latency, ms':>12} {'band':>19} {'items/s':>10} {'speedup':>8} "
+        f"{'on links':>8} {'GB each':>8}  recipe"
+    ]
+    for recipe, s in found:
+        band = f"{s.low * 1e3:.3g} to {s.high * 1e3:.3g}"
+        lines.append(
+            f"{s.single.device.name:32} {s.degrees.tensor:6} {s.degrees.pipeline:8} {s.degrees.replicas:8} {s.latency * 1e3:12.3g} {band:>19} "
+            f"{s.throughput:10.4g} {s.speedup:8.2f} {s.communication:8.0%} {s.memory.total / 1e9:8.2f}  {recipe or 'as uploaded'}"
+            + "  OUT OF MEMORY" * (not s.fits)
+        )
+    return "\n".join([*lines, f"Links: {', '.join(sorted({s.link.name for _, s in found}))}. Throughput: calls that follow each other without end."])
 
 
 def _table(found: list[tuple[str, Projection]]) -> str:

@@ -43,7 +43,8 @@ class LoadPoint:
 class LoadResult:
     """All points of one run under one pattern, in the order they were taken.
 
-    `bound_ms` is judged at `percentile`. `remarks`: what kept points from being taken.
+    `bound_ms` is judged at `percentile`. `remarks`: what kept points from being taken, how
+    replicas gathered requests.
     """
 
     pattern: Pattern

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any
 
@@ -76,8 +76,9 @@ class Situation:
     card: ModelCard
     runtime: RuntimeId
     host: HostFacts
-    chosen: frozenset[TechniqueId] = frozenset()
-    """All techniques of the recipe: where one places the model elsewhere, the runtime's limits do not hold."""
+    chosen: Mapping[TechniqueId, Config] = field(default_factory=dict)
+    """All techniques of the recipe with their settings: where one places the model elsewhere, the runtime's limits
+    do not hold."""
 
     @property
     def task(self) -> TaskId:

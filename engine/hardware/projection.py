@@ -36,7 +36,8 @@ class Projection:
 
     `latency`: one inference, or prompt and all new tokens; `transfer` of it is copying
     inputs and outputs over the host's link. `low` and `high` bound it as the held-out
-    rows were bounded. `items`: samples of a call, new tokens for causal LMs.
+    rows were bounded. `items`: samples of a call, new tokens for causal LMs. `under_way`:
+    calls that are answered at once, more than one where several devices share them.
     """
 
     device: Gpu
@@ -56,11 +57,12 @@ class Projection:
     decode: tuple[Timed, ...]
     steps: int
     efficiency: Efficiency
+    under_way: float = 1.0
 
     @property
     def throughput(self) -> float:
         """Items per second."""
-        return self.items / self.latency
+        return self.under_way * self.items / self.latency
 
     @property
     def fits(self) -> bool:

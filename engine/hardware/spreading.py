@@ -85,8 +85,23 @@ class Spread:
         return self.single.latency / self.latency
 
     @property
+    def efficiency(self) -> float:
+        """Of the throughput that as many single devices would have side by side."""
+        return self.throughput / (self.degrees.devices * self.single.throughput)
+
+    @property
     def fits(self) -> bool:
         return self.memory.total <= self.single.device.memory_bytes
+
+    def as_projection(self) -> Projection:
+        """The same in the words of one device: energy of all of them while calls follow each other, memory of each."""
+        busy = 1 / self.efficiency
+        return replace(
+            self.single, latency=self.latency, first_token=self.first_token, per_token=self.per_token, low=self.low, high=self.high,
+            memory=self.memory, joules_low=self.single.joules_low * busy, joules_high=self.single.joules_high * busy,
+            efficiency=replace(self.single.efficiency, band=self.high / self.latency),
+            under_way=self.throughput * self.latency / self.single.items,
+        )  # fmt: skip
 
 
 @cache
@@ -112,7 +127,8 @@ def spread(
         passes.append(_pass(network, single.decode, network.decode, single, degrees, link, fitted))
     first, step = passes[0], passes[-1]
     computing = first.computing + step.computing * network.steps
-    fixed = fitted.fixed if degrees.tensor > 1 else 0.0
+    # fitted to models whose calls take longer: more than a call itself is not believed of smaller ones
+    fixed = min(fitted.fixed, seconds_of(single.forward)) if degrees.tensor > 1 else 0.0
     busy = fixed + first.seconds + step.seconds * network.steps
     latency = busy + single.transfer
     slowest = fixed + first.slowest + step.slowest * network.steps + single.transfer

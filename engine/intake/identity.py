@@ -10,7 +10,7 @@ from pathlib import Path
 def artifact_id(directory: Path) -> str:
     """sha256 (hex) over the sorted (relative path, file sha256) pairs of all files below."""
     files = sorted(f for f in directory.rglob("*") if f.is_file())
-    return _digest((f.relative_to(directory).as_posix(), _sha256(f)) for f in files)
+    return digest((f.relative_to(directory).as_posix(), _sha256(f)) for f in files)
 
 
 def _sha256(file: Path) -> str:
@@ -18,8 +18,9 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _digest(pairs: Iterable[tuple[str, str]]) -> str:
+def digest(pairs: Iterable[tuple[str, str]]) -> str:
+    """sha256 (hex) over named contents, in whatever order they come."""
     total = hashlib.sha256()
-    for name, digest in sorted(pairs):
-        total.update(f"{name}\0{digest}\n".encode())
+    for name, content in sorted(pairs):
+        total.update(f"{name}\0{content}\n".encode())
     return total.hexdigest()

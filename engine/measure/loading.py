@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from engine.domain.load import LoadPoint, LoadResult, Pattern
 from engine.domain.workload import Workload
@@ -16,27 +17,39 @@ ROUNDS = 2.0
 _SEED = 20_260_101
 
 
-def load(call: Callable[[], object], workload: Workload, typical_ms: float) -> LoadResult:
-    """`call` answers up to batch_size items at once and takes about `typical_ms`."""
-    batch, at = workload.batch_size, int(workload.percentile)
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Who answers: `together` is the most items that it is asked at once when they arrive one by one."""
+
+    submit: Submit
+    together: int
+
+
+def one_call_at_a_time(call: Callable[[], object], batch: int) -> Server:
+    """`call` answers up to `batch` items at once, in the caller's thread."""
 
     def serve(items: int) -> None:
         for _ in range(math.ceil(items / batch)):
             call()
 
-    submit = blocking(serve)
-    capacity = batch * 1e3 / typical_ms
+    return Server(blocking(serve), batch)
+
+
+def load(serving: Server, workload: Workload, typical_ms: float) -> LoadResult:
+    """typical_ms: what a call of batch_size items takes."""
+    at = int(workload.percentile)
     with no_collection():
-        points = _points(submit, workload, capacity, FEWEST_SAMPLES[at])
+        points = _points(serving, workload, workload.batch_size * 1e3 / typical_ms, FEWEST_SAMPLES[at])
     bound = workload.latency_bound if workload.pattern is Pattern.SERVER else 0.0
     return LoadResult(pattern=workload.pattern, points=points, bound_ms=bound, percentile=at)
 
 
-def _points(submit: Submit, workload: Workload, capacity: float, fewest: int) -> tuple[LoadPoint, ...]:
-    batch, at, seconds = workload.batch_size, int(workload.percentile), ROUNDS * workload.round_seconds
+def _points(serving: Server, workload: Workload, capacity: float, fewest: int) -> tuple[LoadPoint, ...]:
+    batch, at, seconds, submit = workload.batch_size, int(workload.percentile), ROUNDS * workload.round_seconds, serving.submit
 
     def at_rate(rate: float) -> LoadPoint:
-        return server(submit, rate=rate, count=max(fewest, math.ceil(rate * seconds)), seed=_SEED, together=batch)
+        count = max(fewest, math.ceil(rate * seconds))
+        return server(submit, rate=rate, count=count, seed=_SEED, together=serving.together)
 
     match workload.pattern:
         case Pattern.SINGLE_STREAM:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -20,6 +20,8 @@ from engine.domain.ports import Array, Batch, Outputs
 from engine.executors.spread.executor import SpreadExecutor
 
 _ENDED = None
+Answer = Callable[[SpreadExecutor, Batch], Outputs]
+"""How a replica answers a call: one row of each output for each row of the batch."""
 
 
 class QueueFull(StageError):
@@ -39,8 +41,9 @@ class Batcher:
     their arithmetic, so a call with few requests is as slow as a full one.
     """
 
-    def __init__(self, executor: SpreadExecutor, layout: Layout, share: int) -> None:
+    def __init__(self, executor: SpreadExecutor, layout: Layout, share: int, answer: Answer = SpreadExecutor.infer) -> None:
         self.sizes: list[int] = []
+        self._how = answer
         self._most = min(layout.max_batch or share, share)
         self._wait = layout.max_wait_ms / 1e3
         self._share = share
@@ -99,6 +102,6 @@ class Batcher:
         batch: dict[str, Array] = {
             name: np.concatenate([request.item[name] for request in requests]) for name in requests[0].item
         }
-        outputs = replica.infer(batch)
+        outputs = self._how(replica, batch)
         for row, request in enumerate(requests):
             request.answer.set_result({name: value[row : row + 1] for name, value in outputs.items()})

@@ -6,6 +6,7 @@ import math
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -122,8 +123,7 @@ def of_one_replica(request: OpenRequest) -> OpenRequest:
 
 
 def _open_all(groups: Sequence[Group], request: OpenRequest, layout: Layout) -> dict[str, Any]:
-    for group in groups:
-        port = _free_port()
+    for group, port in zip(groups, _free_ports(len(groups)), strict=True):
         for peer in group.peers:
             place = Place(peer.rank, layout.degree, port=port)
             message = {"do": "open", "request": as_data(request), "place": as_data(place)}
@@ -139,6 +139,7 @@ def _filled(rows: Array, size: int) -> Array:
     return np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)]) if missing > 0 else rows
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+def _free_ports(count: int) -> list[int]:
+    """Held together for a moment, so that no two are the same."""
+    with ExitStack() as held:
+        return [int(held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]) for _ in range(count)]

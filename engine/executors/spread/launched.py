@@ -26,8 +26,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 import torch.distributed as dist
 
+import engine
 from engine.domain.artifact import TaskId
 from engine.domain.errors import SpeedrailError, StageError
 from engine.domain.layout import Cut
@@ -37,11 +39,13 @@ from engine.executors.opening import open_alone
 from engine.executors.spread.part import Part, Place, meet, open_part
 from engine.executors.spread.proof import TOLERANCE, batch_for
 from engine.host import this_host
-from engine.intake.identity import artifact_id
+from engine.intake.identity import artifact_id, digest
 from engine.intake.inspection import inspect
 from engine.pipeline import transform
 from engine.requests import OpenRequest, TransformRequest
 from engine.tasks.registry import task_of
+
+_PACKAGE = Path(engine.__path__[0])
 
 
 def main(arguments: list[str]) -> int:
@@ -49,7 +53,8 @@ def main(arguments: list[str]) -> int:
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:
         meet(Place(rank, ranks), options.timeout)
-        _agree(artifact_id(Path(options.model)), "has another version of the model")
+        _agree(_code(), f"another version of Speedrail in {_PACKAGE}")
+        _agree(*_model(Path(options.model)))
         for recipe in options.recipe:
             with tempfile.TemporaryDirectory(prefix="speedrail-rank-") as scratch:
                 found = _run(options, recipe, Place(rank, ranks), Path(scratch))
@@ -172,13 +177,28 @@ def _items(request: OpenRequest) -> Any:
     return choose_parts(request.card, None, None).calibration
 
 
-def _agree(mine: str, odd: str) -> None:
-    """Every rank has the same as the first. Raises StageError naming the host that has not."""
+def _agree(mine: str, otherwise: str) -> None:
+    """Every rank has the same as the first. Raises StageError on all of them, saying which host has what otherwise."""
     said: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(said, (socket.gethostname(), mine))
-    for rank, (host, theirs) in enumerate(said):
-        if theirs != said[0][1]:
-            raise StageError(f"Rank {rank} on {host} {odd}: {theirs[:12]} and not {said[0][1][:12]}.")
+    dist.all_gather_object(said, (mine, f"on {socket.gethostname()} has {otherwise}"))
+    wanted = next((address for address, _ in said if address), "")
+    for rank, (address, what) in enumerate(said):
+        if not address or address != wanted:
+            raise StageError(f"Rank {rank} {what}.", mend="Put the same files in the same place on every host.")
+
+
+def _model(directory: Path) -> tuple[str, str]:
+    """Its address, empty when it is not there, and what to say of it where hosts differ."""
+    if not directory.is_dir():
+        return "", f"no model in {directory}"
+    address = artifact_id(directory)
+    return address, f"another model in {directory} ({address[:12]})"
+
+
+def _code() -> str:
+    """Address of this very code and of the library that carries its messages."""
+    files = ((str(f.relative_to(_PACKAGE)), f.read_text()) for f in _PACKAGE.rglob("*.py"))
+    return digest([("torch", torch.__version__), *files])
 
 
 def _parser() -> argparse.ArgumentParser:

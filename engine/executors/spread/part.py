@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,8 +142,8 @@ def meet(place: Place, timeout: float) -> None:
         )
     except (RuntimeError, ValueError) as error:
         taken = "EADDRINUSE" in str(error) or "address already in use" in str(error).lower()
-        what = f"Port {place.port} is taken." if taken else f"The {place.ranks} ranks did not meet within {timeout:g} s."
+        what = f"Port {place.port or os.environ['MASTER_PORT']} is taken." if taken else f"The {place.ranks} ranks did not meet within {timeout:g} s."
         raise StageError(
-            what, mend="Choose another port." if taken else "Check that every rank was started and reaches the first one.",
+            what, mend="Repeat the run, or choose another port." if taken else "Check that every rank was started and reaches the first one.",
             where=where, detail=str(error),
         ) from error  # fmt: skip

@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import engine
 from engine.domain.errors import StageError
@@ -41,7 +42,8 @@ class Peer:
     pid: int
     connection: socket.socket
     process: subprocess.Popen[bytes]
-    log: Path
+    log: IO[bytes]
+    """What it wrote: a file without a name, which is gone when nobody holds it any more."""
 
     @property
     def name(self) -> str:
@@ -65,16 +67,25 @@ class Peer:
         return f"it ended with exit code {code}"
 
     def log_tail(self) -> str:
-        if not self.log.exists():
-            return ""
-        text = self.log.read_bytes()[-LOG_TAIL:]
-        return text.decode(errors="replace")
+        return "" if self.log.closed else _tail(self.log)
 
     def end(self) -> None:
         """SIGKILL, which also ends what is stopped; returns when it has gone."""
         self.process.kill()
         self.process.wait()
         self.connection.close()
+        self.log.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
 
 
 @dataclass(slots=True)
@@ -88,61 +99,67 @@ class Starter:
     def start(self, ranks: int) -> list[Peer]:
         """`ranks` connected workers, in order. Raises StageError; then none is left."""
         listener = socket.create_server(("127.0.0.1", 0), backlog=ranks)
-        place = Path(tempfile.mkdtemp(prefix="ranks-"))
-        started = [self._start(rank, listener.getsockname()[1], place) for rank in range(ranks)]
+        started: list[_Started] = []
         peers: dict[int, Peer] = {}
         deadline = time.monotonic() + self.patience
         try:
+            for rank in range(ranks):
+                started.append(self._start(rank, listener.getsockname()[1]))
             while len(peers) < ranks:
-                self._look_for_dead(started, place)
+                _look_for_dead(started)
                 if time.monotonic() > deadline:
                     missing = sorted(set(range(ranks)) - set(peers))
                     raise StageError(f"Rank {missing[0]} did not start within {self.patience:g} s.", where="launch")
                 listener.settimeout(0.1)
                 with suppress(TimeoutError):
-                    peer = self._accept(listener.accept()[0], started, place)
+                    peer = self._accept(listener.accept()[0], started)
                     peers[peer.rank] = peer
         except BaseException:
-            for process in started:
-                process.kill()
-                process.wait()
+            for each in started:
+                each.end()
             raise
         finally:
             listener.close()
         return [peers[rank] for rank in range(ranks)]
 
-    def _start(self, rank: int, port: int, place: Path) -> subprocess.Popen[bytes]:
+    def _start(self, rank: int, port: int) -> _Started:
         counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self.threads))
         # ranks wait for each other: whoever waits must not burn the core that the other one needs
         waiting = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GLOO_SOCKET_IFNAME": "lo"}
-        with (place / f"rank-{rank}.log").open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-s", "-c", _START, str(_PACKAGE), str(rank), str(port)],
-                stdin=subprocess.PIPE, stdout=output, stderr=output, env={**os.environ, **counts, **waiting},
-            )  # fmt: skip
+        log = tempfile.TemporaryFile()  # noqa: SIM115 (the peer closes it)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-s", "-c", _START, str(_PACKAGE), str(rank), str(port)],
+            stdin=subprocess.PIPE, stdout=log, stderr=log, env={**os.environ, **counts, **waiting},
+        )  # fmt: skip
         assert process.stdin is not None
         # not on the command line, which every process of the host can read
         process.stdin.write(f"{self.token}\n".encode())
         process.stdin.close()
-        return process
+        return _Started(process, log)
 
-    def _accept(self, connection: socket.socket, started: list[subprocess.Popen[bytes]], place: Path) -> Peer:
+    def _accept(self, connection: socket.socket, started: list[_Started]) -> Peer:
         hello, _ = wire.receive(connection, time.monotonic() + 10.0)
         if not hmac.compare_digest(str(hello.get("token")), self.token):
             raise StageError("Something else than a worker called.", where="launch")
         rank = int(hello["rank"])
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return Peer(
-            rank, str(hello["host"]), int(hello["pid"]), connection, started[rank], place / f"rank-{rank}.log"
-        )
+        own = started[rank]
+        return Peer(rank, str(hello["host"]), int(hello["pid"]), connection, own.process, own.log)
 
-    def _look_for_dead(self, started: list[subprocess.Popen[bytes]], place: Path) -> None:
-        for rank, process in enumerate(started):
-            if process.poll() is not None:
-                log = (place / f"rank-{rank}.log").read_bytes()[-LOG_TAIL:].decode(errors="replace")
-                raise StageError(
-                    f"Rank {rank} ended with exit code {process.returncode} before it was ready.", where="launch", detail=log
-                )
+
+def _look_for_dead(started: list[_Started]) -> None:
+    for rank, each in enumerate(started):
+        if each.process.poll() is not None:
+            raise StageError(
+                f"Rank {rank} ended with exit code {each.process.returncode} before it was ready.", where="launch",
+                detail=_tail(each.log),
+            )  # fmt: skip
+
+
+def _tail(log: IO[bytes]) -> str:
+    # pread, because the worker writes where this file's offset is
+    size = os.fstat(log.fileno()).st_size
+    return os.pread(log.fileno(), LOG_TAIL, max(0, size - LOG_TAIL)).decode(errors="replace")
 
 
 def _state(pid: int) -> str:

@@ -48,7 +48,7 @@ def plan_of(model: Any, ranks: int, *, attention: bool) -> dict[str, str]:
             continue
         size = module.in_features if kind == ROWS else module.out_features
         if size % ranks:
-            raise StageError(f"{path} has {size} features, which do not divide by {ranks}.", mend="Choose another degree.")
+            raise StageError(f"{path} has {size} features, which do not divide by {ranks}.", mend="Choose another degree, or another sparsity before it.")
         found[path] = kind
     if ROWS not in found.values():
         raise StageError(f"There is no plan to split a {type(model).__name__}.", mend="Choose kind=pipeline.")

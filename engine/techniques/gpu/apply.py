@@ -16,9 +16,18 @@ from engine.hardware.gpus import gpu_of
 from engine.hardware.operators import Network
 from engine.hardware.precisions import precision_named, precision_of
 from engine.hardware.projection import project
+from engine.hardware.spreading import spread
 from engine.hardware.tracing import network_of
 from engine.runtimes.registry import runtime_of
-from engine.techniques.gpu.results import attachment, demand_fit, execution_of, measurements, remarks
+from engine.techniques.gpu.results import (
+    attachment,
+    degrees_of,
+    demand_fit,
+    execution_of,
+    measurements,
+    remarks,
+    spread_remarks,
+)
 from engine.techniques.gpu.spec import AUTO, SPEC, GpuConfig
 
 OPERATORS = "operators.json"
@@ -68,7 +77,13 @@ class GpuPlacement:
         precision = precision_named(lowered.settings[PRECISION])
         if precision.name == "tf32" and not config.tf32:
             precision = precision_named("fp32")
-        projected = project(network, gpu_of(str(config.device)), precision, execution_of(lowered.runtime, config))
-        demand_fit(projected, network)
+        gpu = gpu_of(str(config.device))
+        projected = project(network, gpu, precision, execution_of(lowered.runtime, config))
+        said = remarks(projected, lowered.runtime)
+        picture = attachment(projected)
+        if lowered.layout.is_spread:
+            over = spread(network, projected, degrees_of(lowered.layout), gpu.link or gpu.host_link)
+            projected, said = over.as_projection(), (*said, *spread_remarks(over))
+        demand_fit(projected)
         executor = runtime_of(lowered.runtime).open(lowered, card, workload, threads)
-        return Computed(measurements(projected), executor, (attachment(projected),), remarks(projected, lowered.runtime))
+        return Computed(measurements(projected), executor, (picture,), said)

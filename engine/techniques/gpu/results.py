@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.domain.errors import StageError
 from engine.domain.experiment import Attachment
+from engine.domain.layout import Cut, Layout
 from engine.domain.metrics import (
     ENERGY,
     LATENCY,
@@ -20,9 +21,9 @@ from engine.domain.metrics import (
 from engine.domain.recipe import RuntimeId
 from engine.hardware.efficiency import UNKNOWN_BAND
 from engine.hardware.gpus import gpus
-from engine.hardware.operators import Network
-from engine.hardware.projection import Projection, memory_of
+from engine.hardware.projection import Projection
 from engine.hardware.roofline import Execution
+from engine.hardware.spreading import Degrees, Spread
 from engine.techniques.gpu.spec import GpuConfig
 
 ROOFLINE = "roofline"
@@ -37,11 +38,11 @@ def execution_of(runtime: RuntimeId, config: GpuConfig) -> Execution:
     return Execution(fused=runtime is not RuntimeId.EAGER, graphs=config.cuda_graphs)
 
 
-def demand_fit(projected: Projection, network: Network) -> None:
+def demand_fit(projected: Projection) -> None:
     """Raises StageError, with the devices it would fit into, when memory would run out."""
     if projected.fits:
         return
-    needed = memory_of(network, projected.precision)
+    needed = projected.memory
     larger = [g.name for g in gpus() if g.memory_bytes >= needed.total]
     raise StageError(
         f"It would run out of memory on {projected.device.name}: {needed.total / 1e9:.1f} GB are needed "
@@ -49,6 +50,23 @@ def demand_fit(projected: Projection, network: Network) -> None:
         f"and {projected.device.memory_bytes / 1e9:.0f} GB are there.",
         mend="Take fewer bits, a smaller batch or a shorter context"
         + (f", or a larger device: {', '.join(larger[:4])}." if larger else "; no device of the catalogue holds it."),
+    )
+
+
+def degrees_of(layout: Layout) -> Degrees:
+    """A layout's workers as devices."""
+    return Degrees(
+        tensor=layout.degree if layout.cut is Cut.TENSOR else 1, pipeline=layout.degree if layout.cut is Cut.PIPELINE else 1,
+        replicas=layout.replicas,
+    )  # fmt: skip
+
+
+def spread_remarks(over: Spread) -> tuple[str, ...]:
+    devices, link = over.degrees.devices, over.link
+    return (
+        f"{devices} devices over {link.name}, projected: latency {over.speedup:.2f} times as fast as one, throughput at "
+        f"{over.efficiency:.0%} of {devices} single ones; {over.communication:.0%} of a call is spent on links. "
+        "Memory is one device's, energy that of all.",
     )
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 
-from engine.domain.deployment import Applied, Deployment, NumberFormat
-from engine.domain.errors import StageError
+from engine.domain.deployment import Applied, Deployment
 from engine.domain.experiment import StageFacts
 from engine.domain.layout import Cut
 from engine.domain.ports import Context
 from engine.techniques.model_parallelism.spec import SPEC, Kind, ModelParallelismConfig, Split
 from engine.techniques.model_parallelism.support import degrees_for
-
-_INTEGERS = (NumberFormat.INT8, NumberFormat.INT4)
 
 
 class ModelParallelism:
@@ -28,7 +25,6 @@ class ModelParallelism:
         remarks: tuple[str, ...] = ()
         attention = False
         if config.kind is Kind.TENSOR:
-            _demand_floats(deployment)
             whole = degrees_for(card, attention=True)
             attention = config.split is not Split.MLP and config.degree in whole
             facts["attention_split"] = attention
@@ -44,12 +40,4 @@ class ModelParallelism:
         )  # fmt: skip
         return Applied(
             deployment.with_(layout=layout), StageFacts(self.spec.id, time.perf_counter() - began, facts, remarks)
-        )
-
-
-def _demand_floats(deployment: Deployment) -> None:
-    if deployment.formats.weights in _INTEGERS:
-        raise StageError(
-            f"Tensor parallelism does not split {deployment.formats.weights} matrices: they are packed for one worker's kernels.",
-            mend="Choose kind=pipeline, or format=bf16.",
         )

@@ -9,7 +9,7 @@ from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
 from engine.domain.knobs import Config, knob
 from engine.domain.recipe import RuntimeId, TechniqueId
 from engine.domain.technique import Family, Obstacle, Phase, RunsOn, Situation, TechniqueSpec
-from engine.techniques.model_parallelism.support import UNCUT, degrees_for, is_splittable, splittable_names
+from engine.techniques.model_parallelism.support import PACKED, UNCUT, degrees_for, is_splittable, splittable_names
 
 
 class Kind(StrEnum):
@@ -59,11 +59,35 @@ def obstacles(config: ModelParallelismConfig, situation: Situation) -> list[Obst
                 "Upload the Hugging Face directory it was made from, or choose distributed() for whole replicas.",
             )
         ]
+    found = [] if _is_projected(situation) else _executor_obstacles(config, situation)
+    if config.kind is Kind.PIPELINE:
+        return [*found, *_pipeline_obstacles(config, situation.card)]
+    return [*found, *_tensor_obstacles(config, situation.card)]
+
+
+def _is_projected(situation: Situation) -> bool:
+    """On devices that are not here: nothing is cut, so what our executors lack does not matter."""
+    placement = situation.chosen.get(TechniqueId("gpu"))
+    return str(getattr(placement, "device", "auto")) != "auto"
+
+
+def _executor_obstacles(config: ModelParallelismConfig, situation: Situation) -> list[Obstacle]:
     if situation.runtime is RuntimeId.INDUCTOR and situation.task is TaskId.CAUSAL_LM:
         return [Obstacle("A causal LM that is cut generates without compiling.", "Choose @eager.")]
-    if config.kind is Kind.PIPELINE:
-        return _pipeline_obstacles(config, situation.card)
-    return _tensor_obstacles(config, situation.card)
+    return _packed(situation) if config.kind is Kind.TENSOR else []
+
+
+def _packed(situation: Situation) -> list[Obstacle]:
+    quantization = situation.chosen.get(TechniqueId("quantization"))
+    format = str(getattr(quantization, "format", ""))
+    if format not in PACKED:
+        return []
+    return [
+        Obstacle(
+            f"Tensor parallelism does not split {format} matrices: they are packed for one worker's kernels.",
+            "Choose kind=pipeline, or quantization(format=bf16).",
+        )
+    ]
 
 
 def _pipeline_obstacles(config: ModelParallelismConfig, card: ModelCard) -> list[Obstacle]:

@@ -18,6 +18,9 @@ ranks and answered as the whole."""
 UNCUT = ("GPTNeoFor",)
 """Causal LMs that were tried and do not run with a part of their blocks."""
 
+PACKED = ("int8", "int4")
+"""Number formats whose weights are laid out for the kernels of one worker."""
+
 MOST = 64
 
 

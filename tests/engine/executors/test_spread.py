@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,10 +21,14 @@ from engine.domain.ports import Context
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
 from engine.executors.opening import open_alone
+from engine.executors.spread import peers
 from engine.executors.spread.batching import Batcher, QueueFull
 from engine.executors.spread.executor import SpreadExecutor, open_spread, spread_over
+from engine.executors.spread.part import Place, meet
 from engine.executors.spread.peers import Starter
 from engine.executors.spread.proof import prove
+from engine.executors.spread.serving import Serving
+from engine.measure.load import offline, server
 from engine.requests import OpenRequest
 from engine.runtimes.registry import runtime_of
 from engine.sandbox import tree
@@ -120,7 +126,8 @@ def test_replicas_share_out_a_batch_and_answer_in_order(tensors: OpenRequest) ->
 def test_what_replicas_hold_and_how_they_scale_is_a_fact(tensors: OpenRequest) -> None:
     facts = prove(spread(tensors, replicas=2), BATCH).facts
     assert facts["max_abs_difference"] == 0.0 and facts["workers"] == 2
-    assert float(facts["scaling_efficiency"]) > 0 and int(facts["workers_pss_bytes"]) > 2**24
+    assert float(facts["scaling_efficiency"]) > 0 and str(facts["items_per_second"]).startswith("1: ")
+    assert int(facts["workers_pss_bytes"]) > 2**24
     assert int(facts["shared_between_workers_bytes"]) > 0
 
 
@@ -144,6 +151,31 @@ def test_single_requests_are_gathered_and_one_too_many_is_turned_away(tensors: O
             _last_answer(executor, layout, rows[0])
 
 
+@pytest.mark.parametrize("queue", [64, 1])
+def test_replicas_serve_a_load_and_a_full_queue_holds_it_back(tensors: OpenRequest, queue: int) -> None:
+    request = spread(tensors, replicas=2, queue=queue, max_wait_ms=5.0)
+    with closing(open_spread(request)) as executor:
+        serving = Serving(executor, request, BATCH)
+        with closing(serving):
+            poisson = server(serving.server.submit, rate=500.0, count=100, seed=1)
+            everything = offline(serving.server.submit, batch=4, seconds=0.01, typical=0.001)
+    assert poisson.queries == 100 and poisson.latencies[90] > 0
+    assert everything.queries == 10 and everything.throughput > 0
+    assert serving.remark().startswith("140 requests were gathered into")
+    assert ("the queue of 1 was full" in serving.remark()) == (queue == 1)
+
+
+def test_a_replica_that_fails_under_load_ends_it_with_its_name(tensors: OpenRequest) -> None:
+    request = spread(tensors, replicas=2)
+    with closing(open_spread(request)) as executor:
+        serving = Serving(executor, request, BATCH)
+        for group in executor.groups:
+            os.kill(group.peers[0].pid, signal.SIGKILL)
+        offline(serving.server.submit, batch=4, seconds=0.01, typical=0.001)
+        with pytest.raises(StageError, match="SIGKILL"):
+            serving.close()
+
+
 def _last_answer(executor: SpreadExecutor, layout: Layout, row: dict[str, np.ndarray]) -> None:
     again = Batcher(executor, layout, share=2)
     answer = again.submit(row)
@@ -156,8 +188,9 @@ def _last_answer(executor: SpreadExecutor, layout: Layout, row: dict[str, np.nda
     [(signal.SIGKILL, "killed by SIGKILL", 15.0), (signal.SIGSTOP, r"stopped \(SIGSTOP\)", TIMEOUT + 5.0)],
 )
 def test_a_worker_that_is_killed_or_stopped_ends_the_run_with_its_name(
-    signal_: signal.Signals, says: str, within: float, tensors: OpenRequest
+    signal_: signal.Signals, says: str, within: float, tensors: OpenRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     request = spread(tensors, replicas=2)
     layout = replace(request.lowered.layout, timeout=TIMEOUT)
     before = set(Path("/dev/shm").iterdir())
@@ -170,7 +203,7 @@ def test_a_worker_that_is_killed_or_stopped_ends_the_run_with_its_name(
             executor.infer(BATCH)
         assert time.monotonic() - began < within
         assert caught.value.where == victim.name and "on" in victim.name
-    assert set(Path("/dev/shm").iterdir()) == before
+    assert set(Path("/dev/shm").iterdir()) == before and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGSTOP])
@@ -191,6 +224,21 @@ def test_a_rank_of_a_cut_model_that_fails_is_the_one_that_is_named(
         assert caught.value.where == victim.name and "rank 1 on" in victim.name
         with pytest.raises(StageError, match=r"rank \d on"):
             executor.infer(batch)
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StageError, match=f"Port {port} is taken"):
+            meet(Place(0, 2, port=port), 5.0)
+
+
+def test_a_worker_that_cannot_start_is_named_with_what_it_wrote(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(peers, "_PACKAGE", tmp_path / "nowhere")
+    with pytest.raises(StageError, match=r"Rank \d ended with exit code 1 before it was ready") as caught:
+        Starter(threads=1).start(2)
+    assert "nowhere" in caught.value.detail and not list(tmp_path.iterdir())
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from engine.domain.codec import decode
 from engine.domain.deployment import Deployment, Formats, Lowered, NumberFormat, Variant
 from engine.domain.errors import StageError
 from engine.domain.host import HostFacts
+from engine.domain.layout import Cut, Layout
 from engine.domain.metrics import LATENCY, Provenance
 from engine.domain.ports import Computed, Context
 from engine.domain.recipe import RuntimeId
@@ -68,6 +69,36 @@ def test_a_causal_lm_is_projected_in_its_formats(tmp_path: Path) -> None:
     assert rest == pytest.approx(4 * by_name["time_per_output_token"])
 
 
+@pytest.mark.parametrize("layout", [Layout(cut=Cut.TENSOR, degree=2), Layout(cut=Cut.PIPELINE, degree=2, replicas=4)])
+def test_several_devices_are_projected_from_one(tmp_path: Path, layout: Layout) -> None:
+    _, lowered = _computed(tmp_path, Formats(), H100, RuntimeId.EAGER)
+    card = tiny_card(tmp_path / "model")
+    one, several = (
+        GpuPlacement().compute(replace(lowered, layout=each), H100, card, WORKLOAD, 1) for each in (Layout(), layout)
+    )
+    before, after = ({m.name: m.median for m in each.measurements} for each in (one, several))
+    assert {m.provenance for m in several.measurements} == {Provenance.PROJECTED}
+    # too small a model to gain by a cut; copies multiply
+    assert after["latency"] > before["latency"] and after["energy"] > before["energy"]
+    assert (after["throughput"] > 4 * before["throughput"]) == (layout.replicas == 4)
+    assert any(f"{layout.workers} devices over NVLink 4" in remark for remark in several.remarks)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "model_parallelism(kind=tensor, degree=4)+gpu(device=h100)", "distributed(replicas=8)+gpu(device=t4)",
+        "quantization(format=int8)+model_parallelism(kind=tensor)+gpu(device=h100)@inductor",
+    ],
+)  # fmt: skip
+def test_more_devices_than_this_host_has_cores_are_projected(tmp_path: Path, recipe: str) -> None:
+    tiny_bert(tmp_path)
+    plan = make_plan(parse_recipe(recipe), tiny_card(tmp_path), HOST)
+    assert plan.runs and plan.provenance is Provenance.PROJECTED, plan.refusals
+    here = make_plan(parse_recipe(recipe.replace("device=h100", "").replace("device=t4", "")), tiny_card(tmp_path), HOST)
+    assert not here.runs
+
+
 def test_without_an_accelerator_the_host_is_refused_with_its_mend(tmp_path: Path) -> None:
     tiny_bert(tmp_path)
     plan = make_plan(parse_recipe("gpu()"), tiny_card(tmp_path), HOST)
@@ -87,5 +118,5 @@ def test_what_does_not_fit_names_what_would() -> None:
     large = network("llama-70b", new_tokens=10)
     projected = project(large, gpu_of("a100-80"), precision_named("bf16"))
     with pytest.raises(StageError, match="out of memory") as refused:
-        demand_fit(projected, large)
+        demand_fit(projected)
     assert "H200" in refused.value.mend

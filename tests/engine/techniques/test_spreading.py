@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
-from engine.domain.deployment import Deployment, Formats, NumberFormat, Variant
-from engine.domain.errors import StageError
+from engine.domain.deployment import Deployment, Variant
 from engine.domain.host import HostFacts
 from engine.domain.layout import Cut
 from engine.domain.ports import Context
@@ -49,6 +48,8 @@ def refused(recipe: str, card: ModelCard = SMOLLM, host: HostFacts = LARGE) -> s
         ("model_parallelism()@inductor", SMOLLM, LARGE, "without compiling", "@eager"),
         ("model_parallelism()", replace(SMOLLM, architecture="GPTNeoForCausalLM"), LARGE, "by number", "distributed()"),
         ("model_parallelism()", replace(BERT, format=ArtifactFormat.ONNX), LARGE, "ONNX graph is not cut", "distributed()"),
+        ("quantization(format=int8)+model_parallelism(kind=tensor)", BERT, LARGE, "does not split int8 matrices", "kind=pipeline, or quantization(format=bf16)"),
+        ("quantization(format=int4)+model_parallelism(kind=tensor, degree=3)", SMOLLM, LARGE, "does not split int4 matrices", "kind=pipeline"),
         ("distributed(replicas=2, hosts=2)", SMOLLM, LARGE, "several hosts", "torchrun"),
     ],
 )  # fmt: skip
@@ -87,12 +88,6 @@ def test_heads_that_do_not_divide_leave_the_mlps(context: Context) -> None:
     assert whole.deployment.layout.split_attention and whole.facts.remarks == ()
     asked = ModelParallelism().apply(deployment(), replace(config, degree=3, split=Split.MLP), context)
     assert not asked.deployment.layout.split_attention and asked.facts.remarks == ()
-
-
-def test_integers_are_not_split_inside(context: Context) -> None:
-    formats = Formats(weights=NumberFormat.INT8)
-    with pytest.raises(StageError, match="does not split int8"):
-        ModelParallelism().apply(replace(deployment(), formats=formats), ModelParallelismConfig(kind=Kind.TENSOR), context)
 
 
 def test_replicas_are_made_for_their_share_and_keep_the_cut(context: Context) -> None:
