@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -26,10 +25,11 @@ def migrate(database: Database) -> None:
     newer than this code.
     """
     try:
-        with database.engine.connect() as connection:
+        with _alone(database), database.engine.begin() as connection:
             if _revision(connection) == HEAD:
                 return
-        with _exclusive(database) as connection:
+            if not database.is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_KEY})
             if _revision(connection) != HEAD:
                 _upgrade(connection)
     except SQLAlchemyError as error:
@@ -47,16 +47,12 @@ def _revision(connection: Connection) -> str | None:
     return found
 
 
-@contextmanager
-def _exclusive(database: Database) -> Iterator[Connection]:
-    """A connection in a transaction of the only process that migrates now."""
+def _alone(database: Database) -> AbstractContextManager[object]:
+    """On SQLite even the first look is exclusive: whoever connects first turns write-ahead logging on, and a second
+    connection at that moment is refused as locked without the busy timeout being waited for."""
     if database.is_sqlite:
-        with FileLock(f"{database.path}.lock", timeout=_LOCK_SECONDS), database.engine.begin() as connection:
-            yield connection
-    else:
-        with database.engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_KEY})
-            yield connection
+        return FileLock(f"{database.path}.lock", timeout=_LOCK_SECONDS)
+    return nullcontext()
 
 
 def _upgrade(connection: Connection) -> None:

@@ -130,11 +130,15 @@ def open_part(request: OpenRequest, place: Place) -> Part:
 
 
 def meet(place: Place, timeout: float) -> None:
-    """Join the group. Raises StageError when the others do not come or the port is taken."""
+    """Join the group, once in a process. Raises StageError when the others do not come or the port is taken.
+
+    Never left and joined again: torchrun keeps one store for all of a launch, and a second group of the same name
+    would find the first one's addresses in it.
+    """
     import torch.distributed as dist
 
     if dist.is_initialized():
-        dist.destroy_process_group()
+        return
     where = f"tcp://{place.address}:{place.port}" if place.port else "env://"
     try:
         dist.init_process_group(
