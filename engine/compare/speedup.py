@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from engine.domain.experiment import Round
 from engine.domain.metrics import LATENCY, Ratio, Verdict
@@ -90,7 +90,7 @@ def noise_band(
     pairs = _paired(baseline, partner, metric)
     apart = abs(paired_log_ratio(pairs)[0]) if pairs else _own_step(baseline, metric)
     scatter = math.sqrt((USUAL_WEIGHT * USUAL_SCATTER**2 + apart**2) / (USUAL_WEIGHT + 1))
-    quantile = float(stats.t.ppf((1 + _confidence(noisy)) / 2, USUAL_WEIGHT + 1))
+    quantile = float(stdtrit(USUAL_WEIGHT + 1, (1 + _confidence(noisy)) / 2))
     return max(LEAST_BAND, math.expm1(quantile * scatter))
 
 

@@ -11,6 +11,7 @@ import hashlib
 import re
 import sysconfig
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 _DOCSTRING = re.compile(r'^[ \t]*[rRuU]?"""(.*?)"""', re.DOTALL | re.MULTILINE)
@@ -30,9 +31,13 @@ def documentation_sentences(most: int, without: Iterable[str] = ()) -> tuple[str
 
     The same installation gives the same ones, in an order that mixes the packages.
     """
-    found = {sentence for file in _files() for sentence in _sentences(file)}
-    kept = _unlike(found, without)
+    kept = _unlike(_prose(), without)
     return tuple(sorted(kept, key=lambda sentence: hashlib.sha256(sentence.encode()).digest())[:most])
+
+
+@cache
+def _prose() -> frozenset[str]:
+    return frozenset(sentence for file in _files() for sentence in _sentences(file))
 
 
 def _files() -> Iterator[Path]:

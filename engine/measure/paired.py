@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtri, stdtrit  # scipy.stats would cost the dashboard 50 MB
 
 from engine.measure.bootstrap import Samples
 
@@ -56,7 +56,7 @@ def centre(differences: NDArray[np.float64], confidence: float = 0.95) -> tuple[
 
 def _students(differences: NDArray[np.float64], confidence: float) -> tuple[float, Interval]:
     middle = float(differences.mean())
-    quantile = float(stats.t.ppf((1 + confidence) / 2, differences.size - 1))
+    quantile = float(stdtrit(differences.size - 1, (1 + confidence) / 2))
     half = quantile * float(differences.std(ddof=1)) / math.sqrt(differences.size)
     return middle, (middle - half, middle + half)
 
@@ -66,7 +66,7 @@ def _cut(count: int, confidence: float) -> int:
     tail = (1 - confidence) / 2
     if count > _EXACT_ROUNDS:
         spread = math.sqrt(count * (count + 1) * (2 * count + 1) / 24)
-        return max(0, math.floor(count * (count + 1) / 4 + float(stats.norm.ppf(tail)) * spread))
+        return max(0, math.floor(count * (count + 1) / 4 + float(ndtri(tail)) * spread))
     ways = np.zeros(count * (count + 1) // 2 + 1)
     ways[0] = 1
     for rank in range(1, count + 1):

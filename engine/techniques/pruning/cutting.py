@@ -106,8 +106,11 @@ def least_everywhere(scores: Mapping[str, Tensor], sparsity: float, most: float 
     """
     standard = {path: (score - score.mean()) / score.std().clamp_min(1e-12) for path, score in scores.items()}
     every = torch.cat(list(standard.values()))
-    border = every.sort().values[min(round(len(every) * sparsity), len(every) - 1)]
-    return {path: min(float((score < border).float().mean()), most) for path, score in standard.items()}
+    gone = torch.zeros(len(every))
+    # by rank, not by a border: two units of a place are always equally far from their mean, and a border falls between no ties
+    gone[every.argsort(stable=True)[: round(len(every) * sparsity)]] = 1
+    parts = gone.split([len(score) for score in standard.values()])
+    return {path: min(float(part.mean()), most) for path, part in zip(standard, parts, strict=True)}
 
 
 def demand_places(module: Traceable, target: str, places: Sequence[str]) -> None:

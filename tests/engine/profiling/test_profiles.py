@@ -63,8 +63,8 @@ def test_every_product_of_an_encoder_is_found(recipe: str, source: str, product:
     operators = profile(found)
     assert operators.source == source
     products = [o for o in operators.operators if o.type == product]
-    # two layers of query, key, value, output, and the two of the feed-forward block
-    assert sum(o.calls for o in products) >= 12
+    # two layers of query, key, value (one product on processors for which openvino fuses them), output, and the two of the feed-forward block
+    assert sum(o.calls for o in products) >= (8 if source == "openvino" else 12)
     assert {o.precision for o in products} == {"fp32"}
     assert all(o.ms >= 0 for o in operators.operators)
     assert sum(o.ms for o in operators.operators) == pytest.approx(operators.total_ms)

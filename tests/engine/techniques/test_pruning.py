@@ -26,6 +26,7 @@ from engine.surgery.matrices import kept_size
 from engine.tasks.loading import load_module, save_variant
 from engine.tasks.traceable import Traceable, parameters_of
 from engine.techniques.pruning.apply import STILL_DENSE, Pruning
+from engine.techniques.pruning.cutting import least_everywhere
 from engine.techniques.pruning.sensitivity import Scan
 from engine.techniques.pruning.spec import PruningConfig
 from tests.models import IMAGE_SIZE, VOCABULARY, tiny_bert, tiny_card, tiny_llama, tiny_resnet, tiny_vit
@@ -212,6 +213,12 @@ def test_layers_may_lose_unequal_shares(family: str, ratios: str, target: str, t
     for scan in scans:
         assert len(scan["places"]) == len(scan["damage"]) == len(scan["proposed"]) == 2
         assert sum(scan["proposed"]) / 2 == pytest.approx(0.3, abs=0.01)
+
+
+def test_units_that_are_equally_unimportant_go_one_by_one() -> None:
+    scores = {path: torch.tensor([1.0, 2.0]) for path in "ab"}
+    assert least_everywhere(scores, 0.3) == {"a": 0.5, "b": 0.0}
+    assert least_everywhere(scores, 0.5) == {"a": 0.5, "b": 0.5}
 
 
 def test_the_proposal_spares_what_suffers() -> None:
