@@ -109,7 +109,7 @@ def least_everywhere(scores: Mapping[str, Tensor], sparsity: float, most: float 
     gone = torch.zeros(len(every))
     # by rank, not by a border: two units of a place are always equally far from their mean, and a border falls between no ties
     gone[every.argsort(stable=True)[: round(len(every) * sparsity)]] = 1
-    parts = gone.split([len(score) for score in standard.values()])
+    parts = torch.split(gone, [len(score) for score in standard.values()])
     return {path: min(float(part.mean()), most) for path, part in zip(standard, parts, strict=True)}
 
 
