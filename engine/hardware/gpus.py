@@ -34,6 +34,10 @@ class Gpu:
     """To the next device of its kind, where there is one."""
     host_link: Link
     unified_memory: bool = False
+    checked: str = ""
+    """A second source that agrees, and in what; empty where none was found."""
+    assumed: tuple[str, ...] = ()
+    """Names of the figures that nobody published."""
 
     def computes(self, format: str) -> str:
         """The format whose units do the arithmetic of `format` here."""
@@ -55,7 +59,7 @@ def gpus() -> tuple[Gpu, ...]:
             launch_seconds=t["launch_us"] * 1e-6, peaks={name: value * 1e12 for name, value in t["peak"].items()},
             source=t["source"], status=SourceStatus(t["status"]),
             link=link_of(t["link"]) if "link" in t else None, host_link=link_of(t["host_link"]),
-            unified_memory=t.get("unified_memory", False),
+            unified_memory=t.get("unified_memory", False), checked=t.get("checked", ""), assumed=tuple(t["assumed"]),
         )
         for t in tables("gpus.toml", "gpu")
     )  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 
 from engine.domain.errors import NotFound
 from engine.hardware.entries import SourceStatus
-from engine.hardware.gpus import gpu_of, gpus
+from engine.hardware.gpus import Gpu, gpu_of, gpus
 from engine.hardware.links import link_of, links
 
 WANTED = {
@@ -23,6 +23,12 @@ def test_catalogue_has_the_devices_people_ask_for() -> None:
 def test_every_entry_has_a_source_and_a_status(entry: object) -> None:
     assert len(entry.source) > 10  # type: ignore[attr-defined]
     assert entry.status in SourceStatus  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("gpu", gpus(), ids=lambda g: g.id)
+def test_what_is_assumed_is_named_and_what_is_verified_says_by_whom(gpu: Gpu) -> None:
+    assert set(gpu.assumed) <= {"launch_us", "power_w", *gpu.peaks} and "launch_us" in gpu.assumed
+    assert (gpu.status is not SourceStatus.VERIFIED) or "measured" in gpu.checked
 
 
 def test_ids_are_unique() -> None:
