@@ -11,6 +11,11 @@ class Provenance(StrEnum):
     SIMULATED = "simulated"
     PROJECTED = "projected"
 
+    @property
+    def interval(self) -> str:
+        """What the bounds beside such a number are: of samples, or of the errors that a model made elsewhere."""
+        return "95 % interval" if self is Provenance.MEASURED else "error band"
+
 
 class Direction(StrEnum):
     LOWER = "lower"
@@ -103,7 +108,8 @@ class Measurement:
     """What was observed of one metric in one run.
 
     `samples` is how many observations the median rests on; the raw values live
-    beside it in storage. `ci95` is None where an interval makes no sense (a size).
+    beside it in storage, 0 where it was computed. `ci95` is None where an interval makes
+    no sense (a size); of what was not measured it is the error band.
     """
 
     name: str

@@ -15,15 +15,22 @@ from engine.domain.metrics import METRICS, Measurement, Ratio
 
 MINUS = "\N{MINUS SIGN}"
 MISSING = "\N{EN DASH}"
+_TINY = 1e-9
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_NARROW = 1e-4
+"""Share of a value: an interval within it changes no digit that is shown."""
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=\"'])")
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """`digits` significant digits without an exponent; whole numbers above keep all theirs."""
+    """`digits` significant digits; whole numbers above keep all theirs, what is below a billionth gets a power of ten."""
     if value is None or not math.isfinite(value):
         return MISSING
     if value == 0:
         return "0"
+    if abs(value) < _TINY:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        return f"{mantissa.replace('-', MINUS)}·10{str(int(exponent)).translate(_RAISED)}"
     rounded = float(f"{value:.{digits - 1}e}")
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
     whole = value if decimals == 0 else rounded
@@ -93,10 +100,12 @@ def signed(value: float | None, unit: str = "") -> str:
 
 
 def plus_minus(value: Measurement | Ratio | None) -> str:
-    """Half the width of the 95 % interval: `± 0.14`; empty where there is none."""
+    """Half the width of the interval or error band: `± 0.14`; empty where there is none."""
     if value is None or value.ci95 is None:
         return ""
     half = (value.ci95[1] - value.ci95[0]) / 2
+    if 0 < half < _NARROW * abs(value.median):
+        return "± < 0.01 %"
     return f"± {significant(half, 2)}" if math.isfinite(half) else ""
 
 

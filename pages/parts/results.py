@@ -48,7 +48,7 @@ def _headline(comparison: Comparison) -> None:
     with st.grid(4, min_column_width=150, gap="small", key="headline"):
         st.metric(
             "Speedup", ratio(shown.speedup), delta=plus_minus(shown.run.speedup) or None, delta_color="off",
-            delta_arrow="off", delta_description="95 % interval" if plus_minus(shown.run.speedup) else "the baseline", border=True,
+            delta_arrow="off", delta_description=shown.run.provenance.interval if shown.run.speedup else "the baseline", border=True,
         )  # fmt: skip
         _difference("Latency", shown, base, "latency", latency)
         quality = comparison.headline_quality
@@ -84,7 +84,8 @@ def _plot(comparison: Comparison) -> None:
     with st.container(border=True, gap="xsmall"):
         st.markdown(f"**{plain(comparison.chart_title)}**")
         st.caption(
-            "Measured, 95 % intervals over interleaved rounds. Hollow marks were not measured. Click a point to open its run."
+            "Filled marks: measured, with 95 % intervals over interleaved rounds. Hollow marks: not measured, with their error band. "
+            "Click a point to open its run."
         )
         picked = st.plotly_chart(
             speedup_quality(marks, comparison.experiment.guard_rail, palette()), theme=None, key="speedup_quality",

@@ -6,13 +6,13 @@ import streamlit as st
 
 from engine.compare.headroom import headroom
 from engine.domain.experiment import Round, Run, StageFacts
-from engine.domain.metrics import METRICS, Measurement
+from engine.domain.metrics import METRICS, Measurement, Provenance
 from engine.measure.outliers import Outlier, count_outliers
 from pages.parts import attachments
 from pages.parts.charts.distribution import latency_distribution, latency_over_time
 from pages.parts.charts.style import CHART_CONFIG
 from pages.parts.download import samples_button
-from pages.parts.format import duration, plain, plus_minus, ratio, share, significant, size, value_of
+from pages.parts.format import MISSING, duration, plain, plus_minus, ratio, share, significant, size, value_of
 from pages.parts.percentiles import show_percentiles
 from pages.parts.shell import resources
 from pages.parts.theme import palette
@@ -41,7 +41,7 @@ def _headline(run: Run, guard_rail: float) -> None:
         speedup = ratio(1.0 if run.is_baseline else run.speedup.median if run.speedup else None)
         st.metric(
             "Speedup", speedup, border=True, delta=plus_minus(run.speedup) or None, delta_color="off", delta_arrow="off",
-            delta_description=str(run.verdict) if run.verdict else "the baseline" if run.is_baseline else None,
+            delta_description=str(run.verdict) if run.verdict else "the baseline" if run.is_baseline else run.provenance.interval,
         )  # fmt: skip
         for name in ("latency", "quality", "peak_memory"):
             found = run.measurement(name)
@@ -58,7 +58,7 @@ def _passes(quality: float, guard_rail: float) -> str:
 
 
 def _interval(found: Measurement | None) -> str | None:
-    return "95 % interval" if found and found.ci95 else None
+    return found.provenance.interval if found and found.ci95 else None
 
 
 def _distribution(run: Run, baseline: Run | None) -> None:
@@ -122,7 +122,9 @@ def _fact(name: str, value: float | int | str | bool) -> str:
 
 def _measurements(run: Run) -> None:
     st.subheader("Measurements", anchor=False)
-    st.dataframe([_measurement(m) for m in run.measurements], hide_index=True, row_height=34, key="measurements")
+    st.dataframe(
+        [_measurement(m) for m in run.measurements], hide_index=True, row_height=34, key="measurements", placeholder=MISSING
+    )
 
 
 def _measurement(m: Measurement) -> dict[str, object]:
@@ -130,8 +132,10 @@ def _measurement(m: Measurement) -> dict[str, object]:
     return {
         "Metric": metric.title if metric else m.name,
         "Median": value_of(m.name, m.median) if metric else significant(m.median),
-        "95 % interval": f"{value_of(m.name, m.ci95[0])} to {value_of(m.name, m.ci95[1])}" if m.ci95 else "",
-        "Samples": m.samples,
+        "From": value_of(m.name, m.ci95[0]) if m.ci95 else "",
+        "To": value_of(m.name, m.ci95[1]) if m.ci95 else "",
+        "Bounds": m.provenance.interval if m.ci95 else "",
+        "Samples": m.samples if m.provenance is Provenance.MEASURED else None,
         "Provenance": str(m.provenance).capitalize(),
     }
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from engine.domain.metrics import METRICS, Direction, Measurement, Provenance
 from pages.parts.charts.style import new_figure
-from pages.parts.format import value_of
+from pages.parts.format import plural, value_of
 from pages.parts.theme import Palette
 
 _SCALES = {"bytes": (1e6, "MB")}
@@ -65,6 +65,6 @@ def _intervals(bars: Sequence[Bar], divisor: float) -> dict[str, object]:
 
 def _hover(bar: Bar) -> str:
     m = bar.measurement
-    interval = f"<br>95 % interval {value_of(m.name, m.ci95[0])} to {value_of(m.name, m.ci95[1])}" if m.ci95 else ""
-    samples = f"{m.samples} sample{'s' if m.samples != 1 else ''}"
-    return f"<b>{html.escape(bar.words)}</b><br>{value_of(m.name, m.median)}{interval}<br>{samples}, {m.provenance}"
+    interval = f"<br>{m.provenance.interval} {value_of(m.name, m.ci95[0])} to {value_of(m.name, m.ci95[1])}" if m.ci95 else ""
+    samples = f"{plural(m.samples, 'sample')}, " if m.provenance is Provenance.MEASURED else ""
+    return f"<b>{html.escape(bar.words)}</b><br>{value_of(m.name, m.median)}{interval}<br>{samples}{m.provenance}"
