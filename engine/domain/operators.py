@@ -32,6 +32,10 @@ class OperatorTime:
     """Number format of its arithmetic (fp32, bf16, int8, int4), where it is known."""
     shapes: tuple[tuple[int, ...], ...] = ()
     """Of its inputs, where they are known."""
+    flops: float = 0.0
+    """Of all its calls (see engine.measure.work); 0 where it does no arithmetic or nobody knows."""
+    bytes: float = 0.0
+    """Of all tensors that its calls read and write, each once a call; 0 where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from engine.domain.experiment import Attachment, Round, RunStatus
 from engine.domain.load import LoadResult, Pattern
 from engine.domain.metrics import LATENCY, Measurement
 from engine.domain.noise import NOISE, BlockNoise
+from engine.domain.roofline import ROOFLINE
 from engine.domain.workload import KvCache
 from engine.execution.judging import VERIFY_AA, noise_of, partner_of, pinned_cores, shadows_of
 from engine.execution.opening import opening
@@ -27,6 +28,7 @@ from engine.host import environment, this_host
 from engine.measure.block import Block, Candidate, Measured
 from engine.measure.energy import host_meter
 from engine.measure.limits import passes, weight_bytes
+from engine.measure.rooflines import measured_roofline
 from engine.measure.shares import shares_of_peaks
 from engine.measure.summary import in_order, summarize
 from engine.sandbox import Limits
@@ -136,7 +138,7 @@ def _finish(
     compared = None
     if prepared is not baseline:
         compared = speedup_of(runs.rounds(baseline.run.id), own, partner=partner, noisy=noise.is_noisy)
-    prepared.recorder.attach([*_attachments(measured), Attachment(NOISE, as_data(noise))])
+    prepared.recorder.attach([*_attachments(work, measured), Attachment(NOISE, as_data(noise))])
     prepared.recorder.finish(
         RunStatus.SUCCEEDED,
         measurements=_measurements(work, prepared, summarize(own, measured, size)),
@@ -161,12 +163,17 @@ def _about_examining(work: Work, prepared: Prepared, measured: Measured) -> list
     return [f"{prepared.transformed.lowered.runtime} keeps its KV cache {kept}, whatever the workload asks for."]
 
 
-def _attachments(measured: Measured) -> list[Attachment]:
+def _attachments(work: Work, measured: Measured) -> list[Attachment]:
     """What was looked at beside the clock, by kind."""
     examined = measured.examined
+    host = this_host()
+    calibration = work.storage.hosts.calibration(host.name)
     found = [Attachment("load", as_data(measured.load))] if measured.load else []
     if examined and examined.operators:
         found.append(Attachment("operators", as_data(examined.operators)))
+        threads = work.experiment.workload.threads or host.cores
+        roofline = measured_roofline(examined.operators, calibration, threads) if calibration else None
+        found += [Attachment(ROOFLINE, as_data(roofline))] if roofline else []
     if examined and examined.context:
         found.append(Attachment("context", {"kv_cache": examined.kv_cache, "points": as_data(examined.context, tuple[ContextPoint, ...])}))
     return found

@@ -12,6 +12,7 @@ from engine.domain.artifact import ModelCard
 from engine.domain.deployment import Lowered
 from engine.domain.operators import OVERHEAD, OperatorProfile, OperatorTime, profile_of
 from engine.domain.ports import Executor
+from engine.measure.work import flops_of
 from engine.runtimes.onnxruntime import MODEL, executor_on
 from engine.runtimes.ort.executors import open_session
 
@@ -20,6 +21,8 @@ _TYPES = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "double": "fp6
 _INTEGER = ("int8", "uint8")
 _WIDENING = {"MatMulNBits": "fp32"}
 """Operators that store integers and compute in floating point."""
+_PARTS = ("activation", "parameter", "output")
+"""Whose bytes a record tells: what is read of other operators, of the weights, and what is written."""
 
 
 def profile(
@@ -52,18 +55,23 @@ def operators_of(events: list[dict[str, Any]], calls: int) -> list[OperatorTime]
     begin = kept_runs[0]["ts"] if kept_runs else 0
     times: dict[str, float] = defaultdict(float)
     counts: dict[str, int] = defaultdict(int)
+    flops: dict[str, float] = defaultdict(float)
+    sizes: dict[str, float] = defaultdict(float)
     latest: dict[str, dict[str, Any]] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith(_KERNEL_EVENT) and event["ts"] >= begin:
             name = event["name"].removesuffix(_KERNEL_EVENT)
             times[name] += event["dur"]
             counts[name] += 1
+            flops[name] += _flops(event["args"])
+            sizes[name] += sum(int(event["args"].get(f"{part}_size", 0)) for part in _PARTS)
             latest[name] = event["args"]
     found = [
         OperatorTime(
             type=latest[name]["op_name"], name=name, layer=_layer(name), calls=max(1, round(counts[name] / calls)),
             ms=times[name] / 1e3 / calls, kernel=latest[name].get("provider", ""),
             precision=_precision(latest[name]), shapes=_shapes(latest[name]),
+            flops=flops[name] / calls, bytes=sizes[name] / calls,
         )
         for name in times
     ]  # fmt: skip
@@ -82,9 +90,14 @@ def _types(arguments: dict[str, Any]) -> list[str]:
     return [kind for given in arguments.get("input_type_shape", ()) for kind in given]
 
 
-def _shapes(arguments: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
-    given = [shape for each in arguments.get("input_type_shape", ()) for shape in each.values()]
+def _shapes(arguments: dict[str, Any], of: str = "input_type_shape") -> tuple[tuple[int, ...], ...]:
+    given = [shape for each in arguments.get(of, ()) for shape in each.values()]
     return tuple(tuple(int(n) for n in shape) for shape in given if shape)
+
+
+def _flops(arguments: dict[str, Any]) -> float:
+    outputs = _shapes(arguments, "output_type_shape")
+    return flops_of(arguments["op_name"], _shapes(arguments), outputs[0]) if outputs else 0.0
 
 
 def _precision(arguments: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from engine.domain.artifact import ModelCard
 from engine.domain.deployment import Lowered
 from engine.domain.operators import OperatorProfile, OperatorTime, profile_of
 from engine.domain.ports import Executor
+from engine.measure.work import Tensor, flops_of
 from engine.runtimes.openvino import MODEL, compiled_model, executor_on
 
 _PRECISIONS = {"i8": "int8", "u8": "int8", "f32": "fp32", "f16": "fp16", "bf16": "bf16"}
@@ -25,22 +27,39 @@ def profile(lowered: Lowered, card: ModelCard, threads: int, run: Callable[[Exec
     first, first_inferences = _milliseconds(executor.counters()), executor.inferences
     for _ in range(calls):
         run(executor)
-    counters, shapes = executor.counters(), _shapes(compiled)
+    counters, seen = executor.counters(), _nodes(compiled)
     executor.close()
     # a counter is the mean over all inferences so far, the slower first ones among them
     since = {
         name: max(0.0, mean * executor.inferences - first.get(name, 0.0) * first_inferences) / calls
         for name, mean in _milliseconds(counters).items()
     }
-    return profile_of("openvino", [operator_of(c, first_inferences, since[c.node_name], shapes) for c in counters if _ran(c)], calls)
+    return profile_of("openvino", [operator_of(c, first_inferences, since[c.node_name], seen) for c in counters if _ran(c)], calls)
 
 
-def operator_of(counter: Any, inferences: int, ms: float, shapes: Mapping[str, tuple[tuple[int, ...], ...]]) -> OperatorTime:
+def operator_of(counter: Any, inferences: int, ms: float, seen: Mapping[str, _Node]) -> OperatorTime:
     """Of one `ProfilingInfo`. `inferences` and `ms`: in one call of the model."""
+    node = seen.get(counter.node_name, _Node())
     return OperatorTime(
         type=counter.node_type, name=counter.node_name, layer=_layer(counter.node_name), calls=inferences, ms=ms,
-        kernel=counter.exec_type, precision=precision_of(counter.exec_type), shapes=shapes.get(counter.node_name, ()),
+        kernel=counter.exec_type, precision=precision_of(counter.exec_type), shapes=tuple(t.shape for t in node.inputs),
+        flops=inferences * node.flops(counter.node_type), bytes=inferences * node.bytes,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """Tensors of a node whose shapes are fixed; none where they are not."""
+
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+
+    def flops(self, type: str) -> float:
+        return flops_of(type, [t.shape for t in self.inputs], self.outputs[0].shape) if self.outputs else 0.0
+
+    @property
+    def bytes(self) -> float:
+        return sum(t.bytes for t in (*self.inputs, *self.outputs))
 
 
 def _ran(counter: Any) -> bool:
@@ -62,11 +81,15 @@ def _layer(name: str) -> str:
     return "" if not name.startswith("/") else ".".join(name.strip("/").split("/")[:-1])
 
 
-def _shapes(compiled: Any) -> dict[str, tuple[tuple[int, ...], ...]]:
-    """Input shapes by node, where they are fixed."""
+def _nodes(compiled: Any) -> dict[str, _Node]:
+    """The compiled model's nodes by name."""
     found = {}
     for node in compiled.get_runtime_model().get_ops():
-        given = [node.get_input_partial_shape(i) for i in range(node.get_input_size())]
-        if all(shape.is_static for shape in given):
-            found[node.get_friendly_name()] = tuple(tuple(int(n) for n in shape.to_shape()) for shape in given)
+        inputs, outputs = [i.get_source_output() for i in node.inputs()], node.outputs()
+        if all(port.get_partial_shape().is_static for port in (*inputs, *outputs)):
+            found[node.get_friendly_name()] = _Node(tuple(map(_tensor, inputs)), tuple(map(_tensor, outputs)))
     return found
+
+
+def _tensor(port: Any) -> Tensor:
+    return Tensor(tuple(int(n) for n in port.get_shape()), port.get_element_type().bitwidth / 8)

@@ -8,8 +8,9 @@ generated kernels marked by wrapping them where the generated program calls them
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from math import prod
 from typing import Any
 
 import torch
@@ -19,11 +20,18 @@ from torch.profiler import ProfilerActivity, record_function
 from engine.domain.operators import OVERHEAD, OperatorProfile, OperatorTime, profile_of
 from engine.executors.torch_compiled import InductorExecutor
 from engine.executors.torch_local import EagerExecutor
+from engine.hardware.operators import OperatorKind
+from engine.measure.work import Shape, Tensor, convolved_shape, flops_of, kind_of, product_shape
 
 _LAYER, _KERNEL = "layer: ", "kernel: "
 _INTEGER_KERNELS = {"_int_mm": "int8", "_weight_int8pack_mm": "fp32", "_weight_int4pack_mm_for_cpu": "fp32"}
 """Arithmetic of torch's integer kernels; those that only store integers compute in floating point."""
 _HEAVY = ("linear", "addmm", "mm", "bmm", "matmul", "convolution", "conv2d", "scaled_dot_product_attention")
+_ITEM_BYTES = {
+    "float": 4.0, "double": 8.0, "c10::BFloat16": 2.0, "c10::Half": 2.0, "signed char": 1.0, "unsigned char": 1.0, "int": 4.0,
+    "long int": 8.0, "bool": 1.0,
+}  # fmt: skip
+"""Of one element, by the profiler's word for its type."""
 _Key = tuple[str, str, str, tuple[tuple[int, ...], ...]]
 _NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
@@ -37,10 +45,13 @@ def profile(executor: EagerExecutor, run: Callable[[], object], calls: int) -> O
         with torch.profiler.profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
             for _ in range(calls):
                 run()
-    return profile_of("torch.profiler", _operators(profiler.events() or [], calls, dtype), calls)
+    assert profiler.profiler is not None, "it has just been stopped"
+    # what torch makes of these records drops the types of the tensors
+    types = {e.correlation_id(): e.dtypes() for e in profiler.profiler.kineto_results.events()}
+    return profile_of("torch.profiler", _operators(profiler.events() or [], types, calls, dtype), calls)
 
 
-def _operators(events: Any, calls: int, dtype: str) -> Iterator[OperatorTime]:
+def _operators(events: Any, types: Mapping[int, Sequence[str]], calls: int, dtype: str) -> Iterator[OperatorTime]:
     """Operators that no other operator called, with all that happened inside them."""
     alike: dict[_Key, list[Any]] = defaultdict(list)
     between = 0.0
@@ -51,10 +62,12 @@ def _operators(events: Any, calls: int, dtype: str) -> Iterator[OperatorTime]:
             alike[_type(event), _layer(event), _mark(event), _shapes(event)].append(event)
     for (type_, layer, mark, shapes), found in alike.items():
         kernel = mark or _kernel(found)
+        flops, bytes_ = _work(type_, found[0], types.get(found[0].id, ()))
         yield OperatorTime(
             type=type_, name=layer or kernel, layer=layer, calls=max(1, round(len(found) / calls)),
             ms=sum(e.cpu_time_total for e in found) / 1e3 / calls, kernel=kernel,
             precision=_precision(type_, kernel, dtype), shapes=shapes,
+            flops=flops * len(found) / calls, bytes=bytes_ * len(found) / calls,
         )  # fmt: skip
     if between:
         yield OperatorTime(type=OVERHEAD, name=OVERHEAD, calls=1, ms=between / 1e3 / calls)
@@ -106,6 +119,38 @@ def _layer(event: Any) -> str:
 def _shapes(event: Any) -> tuple[tuple[int, ...], ...]:
     given = event.input_shapes or []
     return tuple(tuple(s) for s in given if isinstance(s, (list, tuple)) and s and all(isinstance(n, int) for n in s))
+
+
+def _work(type_: str, event: Any, types: Sequence[str]) -> tuple[float, float]:
+    """FLOPs and bytes of one call; nothing where shapes do not tell, as those of a fused kernel."""
+    given = [
+        Tensor(tuple(shape), _ITEM_BYTES[kind])
+        for shape, kind in zip(event.input_shapes or (), types, strict=False) if shape and kind in _ITEM_BYTES
+    ]  # fmt: skip
+    inputs = [tensor.shape for tensor in given]
+    output = _output_shape(type_, event, inputs)
+    if output is None:
+        return 0.0, 0.0
+    return flops_of(type_, inputs, output), sum(t.bytes for t in given) + Tensor(output, given[0].item_bytes).bytes
+
+
+def _output_shape(type_: str, event: Any, inputs: Sequence[Shape]) -> Shape | None:
+    """What the records leave out, from the inputs; pointwise operators write what their largest input is."""
+    if not inputs:
+        return None
+    match kind_of(type_):
+        case OperatorKind.MATMUL:
+            return product_shape(type_, inputs)
+        case OperatorKind.CONV2D:
+            lists = [given for given in event.concrete_inputs if isinstance(given, list)][:3]
+            if len(inputs) < 2 or [len(each) for each in lists] != [len(inputs[0]) - 2] * 3:
+                return None
+            stride, padding, dilation = lists if "pointwise" not in type_ else (lists[1], lists[0], lists[2])
+            return convolved_shape(inputs[0], inputs[1], stride, padding, dilation)
+        case OperatorKind.ATTENTION:
+            return inputs[0]
+        case _:
+            return max(inputs, key=prod)
 
 
 def _precision(type_: str, kernel: str, dtype: str) -> str:

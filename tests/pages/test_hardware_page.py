@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from streamlit.testing.v1 import AppTest
 
-from engine.domain.codec import encode
+from engine.domain.codec import as_data, encode
+from engine.domain.experiment import Attachment
+from engine.domain.metrics import Provenance
+from engine.domain.roofline import ROOFLINE, Ceilings, Roofline, RooflinePoint
 from engine.domain.workload import Workload
 from engine.execution.tracing import FILE, _key
 from engine.hardware.gpus import gpus
@@ -16,7 +20,7 @@ from pages.parts.charts.roofline import roofline_figure
 from pages.parts.theme import LIGHT
 from storage import Storage
 from tests.pages.conftest import words_of
-from tests.pages.seed import seed_artifact
+from tests.pages.seed import seed_artifact, seed_experiment
 
 OpenPage = Callable[..., AppTest]
 
@@ -52,8 +56,25 @@ def test_a_model_is_projected_on_every_device_and_every_number_says_so(home: Sto
 
 
 def test_a_roofline_of_what_was_not_measured_has_hollow_marks() -> None:
-    point = {"name": "x", "kind": "matmul", "pass": "forward", "intensity": 10.0, "flops_per_second": 1e12, "share": 1.0, "count": 1, "bound": "memory"}
-    data = {"device": "H100", "provenance": "projected", "ceilings": {"compute": {"bf16": 1e15}, "bandwidth": {"memory": 3e12}}, "points": [point]}
+    point = RooflinePoint(name="x", kind="matmul", intensity=10.0, flops_per_second=1e12, share=1.0, count=1, bound="memory")
+    ceilings = Ceilings(compute={"bf16": 1e15}, bandwidth={"memory": 3e12})
+    data = Roofline(device="H100", provenance=Provenance.PROJECTED, ceilings=ceilings, points=(point,))
     figure = roofline_figure(data, LIGHT)
     assert figure.data[-1].marker.symbol == "diamond-open"
-    assert "projected" in figure.data[-1].name
+    assert "projected" in figure.data[-1].hovertext[0]
+    assert roofline_figure(replace(data, provenance=Provenance.MEASURED), LIGHT).data[-1].marker.symbol == "circle"
+
+
+def test_a_roofline_says_what_its_longest_operator_reaches(home: Storage, open_page: OpenPage) -> None:
+    experiment = seed_experiment(home, seed_artifact(home))
+    run = home.runs.of_experiment(experiment.id)[1]
+    said = words_of(open_page("run", query={"id": run.id}))
+    assert "linear takes" not in said  # its profile tells no FLOPs
+    point = RooflinePoint(name="query", kind="matmul", intensity=100.0, flops_per_second=5e10, share=0.6, count=6, bound="compute", format="fp32")
+    old = RooflinePoint(name="gone", kind="elementwise", intensity=0.0, flops_per_second=0.0, share=0.1, count=6, bound="memory")
+    ceilings = Ceilings(compute={"fp32": 1e11}, bandwidth={"memory": 2e10})
+    roofline = Roofline(device="a CPU", provenance=Provenance.MEASURED, ceilings=ceilings, points=(point, old), source="measured today")
+    home.runs.record_attachments(run.id, 1, [Attachment(ROOFLINE, as_data(roofline))])
+    said = words_of(open_page("run", query={"id": run.id}))
+    assert "query takes 60 % of a call and reaches 50 % of its ceiling, which is the arithmetic, measured" in said
+    assert "60 % of a call is drawn" in said

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
+from engine.domain.codec import as_data
 from engine.domain.errors import StageError
 from engine.domain.experiment import Attachment
 from engine.domain.layout import Cut, Layout
@@ -19,16 +20,13 @@ from engine.domain.metrics import (
     Provenance,
 )
 from engine.domain.recipe import RuntimeId
+from engine.domain.roofline import ROOFLINE, Ceilings, Roofline, RooflinePoint
 from engine.hardware.efficiency import UNKNOWN_BAND
 from engine.hardware.gpus import gpus
 from engine.hardware.projection import Projection
 from engine.hardware.roofline import Execution
 from engine.hardware.spreading import Degrees, Spread
 from engine.techniques.gpu.spec import GpuConfig
-
-ROOFLINE = "roofline"
-"""Attachment kind: `device`, `provenance`, `ceilings` (`compute`: name to FLOP/s, `bandwidth`: name to bytes/s) and
-`points`, each `name`, `kind`, `pass`, `intensity` (FLOP/byte), `flops_per_second`, `share` of the call, `bound`."""
 
 MOST_POINTS = 400
 
@@ -96,39 +94,33 @@ def measurements(projected: Projection) -> tuple[Measurement, ...]:
 def attachment(projected: Projection) -> Attachment:
     device = projected.device
     formats = {projected.precision.compute, "fp32"} & device.peaks.keys() or {"fp32"}
-    return Attachment(
-        ROOFLINE,
-        {
-            "device": device.name,
-            "provenance": str(Provenance.PROJECTED),
-            "ceilings": {
-                "compute": {name: device.peaks[name] for name in sorted(formats)},
-                "bandwidth": {"memory": device.bandwidth},
-            },
-            "points": points(projected),
-        },
-    )
+    roofline = Roofline(
+        device=device.name, provenance=Provenance.PROJECTED,
+        ceilings=Ceilings(
+            compute={name: device.peaks[name] for name in sorted(formats)}, bandwidth={"memory": device.bandwidth}
+        ),
+        points=points(projected), source=f"published: {device.source}",
+    )  # fmt: skip
+    return Attachment(ROOFLINE, as_data(roofline))
 
 
-def points(projected: Projection) -> list[dict[str, Any]]:
+def points(projected: Projection) -> tuple[RooflinePoint, ...]:
     """The operators that take most of a call, the longest first; equal ones of all layers are one point."""
     busy = projected.latency - projected.transfer
-    merged: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for name, timed, times in (("forward", projected.forward, 1), ("decode", projected.decode, projected.steps)):
+    merged: dict[tuple[object, ...], RooflinePoint] = {}
+    for phase, timed, times in (("forward", projected.forward, 1), ("decode", projected.decode, projected.steps)):
         for each in timed:
             operator = each.operator
-            key = (name, operator.kind, operator.flops, each.bytes)
-            point = merged.setdefault(
-                key,
-                {
-                    "name": operator.name or str(operator.kind), "kind": str(operator.kind), "pass": name,
-                    "intensity": each.intensity, "flops_per_second": each.flops_per_second, "share": 0.0, "count": 0,
-                    "bound": str(each.bound),
-                },
+            key = (phase, operator.kind, operator.flops, each.bytes)
+            one = RooflinePoint(
+                name=operator.name or str(operator.kind), kind=str(operator.kind), intensity=each.intensity,
+                flops_per_second=each.flops_per_second, share=each.total_seconds * times / busy, count=operator.count * times,
+                bound=str(each.bound), phase=phase,
+                format=projected.device.computes(projected.precision.compute) if operator.kind.on_array else "fp32",
             )  # fmt: skip
-            point["share"] += each.total_seconds * times / busy
-            point["count"] += operator.count * times
-    return sorted(merged.values(), key=lambda p: -p["share"])[:MOST_POINTS]
+            before = merged.get(key)
+            merged[key] = replace(before, share=before.share + one.share, count=before.count + one.count) if before else one
+    return tuple(sorted(merged.values(), key=lambda p: -p.share)[:MOST_POINTS])
 
 
 def remarks(projected: Projection, runtime: RuntimeId) -> tuple[str, ...]:

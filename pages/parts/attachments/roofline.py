@@ -1,4 +1,4 @@
-"""Roofline: each operator against what the device could do at best."""
+"""Roofline: each operator against what the host or the device could do at best."""
 
 from __future__ import annotations
 
@@ -6,17 +6,46 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts.charts.roofline import roofline_figure
-from pages.parts.format import plain, significant
+from engine.domain.codec import from_data
+from engine.domain.metrics import Provenance
+from engine.domain.roofline import Roofline
+from pages.parts.charts.roofline import drawable, roofline_figure
+from pages.parts.charts.style import CHART_CONFIG
+from pages.parts.format import percent, plain
 from pages.parts.theme import palette
 
 
 def draw(data: Any, baseline: Any) -> None:
-    st.subheader(f"Roofline, {data['provenance']}", anchor=False)
-    longest = data["points"][0]
-    st.markdown(
-        f"**On {plain(data['device'])} {plain(longest['name'])} would take {significant(longest['share'] * 100)} % of the time, "
-        f"bound by {longest['bound']}.**"
+    own = from_data(Roofline, data)
+    if not drawable(own):
+        return
+    with st.container(border=True):
+        st.markdown(f"**{plain(_sentence(own))}**")
+        st.caption(plain(_reading(own)))
+        st.plotly_chart(
+            roofline_figure(own, palette()), theme=None, key="roofline", config=CHART_CONFIG,
+            alt=f"Roofline of {own.device} with the operators of a call",
+        )  # fmt: skip
+
+
+def _sentence(own: Roofline) -> str:
+    longest = drawable(own)[0]
+    took = "takes" if own.provenance is Provenance.MEASURED else "would take"
+    return (
+        f"{longest.name} {took} {percent(longest.share)} of a call and reaches {percent(own.reached(longest))} of its ceiling, "
+        f"which is {_CEILINGS[longest.bound]}, {own.provenance}"
     )
-    st.plotly_chart(roofline_figure(data, palette()), theme=None, key="roofline", config={"displayModeBar": False})
-    st.caption("Lines are the published ceilings; the larger a mark, the more of the call it takes. Marks of what was not measured are hollow.")
+
+
+_CEILINGS = {"compute": "the arithmetic", "memory": "the memory", "launch": "far above what launching it takes"}
+
+
+def _reading(own: Roofline) -> str:
+    """How to read it, and what is not in it."""
+    hollow = "" if own.provenance is Provenance.MEASURED else " Marks are hollow, because nothing was measured."
+    cached = " Above the slope: its data came out of a cache." if any(own.reached(p) > 1 for p in own.points) else ""
+    return (
+        f"Lines are the ceilings of {own.device}, {own.source}: left of the bend the memory, right of it the arithmetic. The larger a "
+        f"mark, the more of a call it takes; {percent(sum(p.share for p in drawable(own)))} of a call is drawn, the rest does no "
+        f"arithmetic or tells no shapes.{hollow}{cached}"
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.domain.codec import decode
+from engine.domain.codec import decode, from_data
 from engine.domain.deployment import Deployment, Formats, Lowered, NumberFormat, Variant
 from engine.domain.errors import StageError
 from engine.domain.host import HostFacts
@@ -15,6 +15,7 @@ from engine.domain.layout import Cut, Layout
 from engine.domain.metrics import LATENCY, Provenance
 from engine.domain.ports import Computed, Context
 from engine.domain.recipe import RuntimeId
+from engine.domain.roofline import Roofline
 from engine.domain.workload import Workload
 from engine.grammar import parse_recipe
 from engine.hardware.gpus import gpu_of
@@ -56,9 +57,11 @@ def test_every_number_of_a_projection_says_so(tmp_path: Path) -> None:
     assert latency.ci95 and latency.ci95[0] < latency.median < latency.ci95[1]
     assert computed.executor is not None
     assert decode(Network, (Path(lowered.directory) / OPERATORS).read_text()).batch == 2
-    (roofline,) = computed.attachments
-    assert roofline.data["provenance"] == "projected"
-    assert sum(p["share"] for p in roofline.data["points"]) == pytest.approx(1.0, abs=0.01)
+    (attached,) = computed.attachments
+    roofline = from_data(Roofline, attached.data)
+    assert roofline.provenance is Provenance.PROJECTED and roofline.source.startswith("published: NVIDIA")
+    assert roofline.covered == pytest.approx(1.0, abs=0.01)
+    assert all(roofline.reached(p) < 1 for p in roofline.points)
 
 
 def test_a_causal_lm_is_projected_in_its_formats(tmp_path: Path) -> None:
