@@ -69,9 +69,11 @@ class Projection:
         return self.memory.total <= self.device.memory_bytes
 
 
-def project(network: Network, device: Gpu, precision: Precision, execution: Execution = Execution()) -> Projection:
-    """Whatever does not fit is projected too, and says so by `fits`."""
-    reached = efficiency_of(device.generation)
+def project(
+    network: Network, device: Gpu, precision: Precision, execution: Execution = Execution(), reached: Efficiency | None = None
+) -> Projection:
+    """Whatever does not fit is projected too, and says so by `fits`. reached: instead of the generation's fitted shares."""
+    reached = reached or efficiency_of(device.generation)
     forward = timed(network.forward, device, reached, precision, execution)
     decode = timed(network.decode, device, reached, precision, execution)
     first, step = seconds_of(forward), seconds_of(decode)
