@@ -43,12 +43,10 @@ def dataset(data: Any, report: Callable[[Progress], None]) -> Any:
 
 def operators(data: Any, report: Callable[[Progress], None]) -> Any:
     from engine.domain.codec import as_data, from_data
-    from engine.domain.deployment import Variant
-    from engine.hardware.tracing import network_of
+    from engine.pipeline import operators as find
     from engine.requests import OperatorsRequest
 
-    request = from_data(OperatorsRequest, data)
-    return as_data(network_of(Variant(request.artifact_dir), request.card, request.workload))
+    return as_data(find(from_data(OperatorsRequest, data), report))
 
 
 def transform(data: Any, report: Callable[[Progress], None]) -> Any:

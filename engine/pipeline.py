@@ -31,13 +31,25 @@ from engine.domain.experiment import LOSS_CURVE, Attachment, Progress, StageFact
 from engine.domain.load import LoadResult, Pattern
 from engine.domain.metrics import Measurement, Provenance
 from engine.domain.plan import Plan, Stage
-from engine.domain.ports import Array, Batch, Computing, Context, Executor, Material, Outputs, Runtime, Technique
+from engine.domain.ports import (
+    Array,
+    Batch,
+    Computing,
+    Context,
+    Executor,
+    Material,
+    Outputs,
+    Reshaping,
+    Runtime,
+    Technique,
+)
 from engine.domain.recipe import Choice
 from engine.domain.workload import Workload
 from engine.executors.opening import open_lowered
 from engine.executors.spread.executor import SpreadExecutor, of_one_replica
 from engine.executors.spread.serving import Serving
 from engine.grammar import parse_recipe
+from engine.hardware.operators import Network
 from engine.measure.clock import Call, calls_of, take_turn, time_calls
 from engine.measure.counting import Counting
 from engine.measure.loading import load, one_call_at_a_time
@@ -50,6 +62,7 @@ from engine.requests import (
     ComputeResult,
     OpenRequest,
     OpenResult,
+    OperatorsRequest,
     RoundResult,
     TransformRequest,
     TransformResult,
@@ -91,6 +104,40 @@ def transform(request: TransformRequest, report: Report, *, prove: bool = True) 
     opened = plan.provenance is Provenance.MEASURED and lowered.layout.is_spread
     proof = _proof(request, lowered, calibration, report) if prove and opened else ()
     return TransformResult((*_curves_together(facts), lowering, *proof), lowered)
+
+
+def operators(request: OperatorsRequest, report: Report) -> Network:
+    """The operators of a model as it is, or as a recipe that rewrites its shapes would leave it; nothing is trained.
+
+    Raises StageError when it cannot be rewritten or traced.
+    """
+    # loads torch, which measuring on other runtimes does without
+    from engine.hardware.tracing import network_of
+
+    variant = Variant(request.artifact_dir)
+    if request.rewrites:
+        assert request.host is not None
+        variant = _reshaped(
+            TransformRequest(
+                request.artifact_dir, request.card, request.rewrites, request.workload, "", request.scratch_dir, request.host,
+                request.threads,
+            ),
+            report,
+        )  # fmt: skip
+    return network_of(variant, request.card, request.workload)
+
+
+def _reshaped(request: TransformRequest, report: Report) -> Variant:
+    plan = _plan(request, request.card)
+    deployment = Deployment(request.card, Variant(request.artifact_dir), plan.runtime, request.workload)
+    calibration, material = _calibration(request, request.workload)
+    for position, stage in enumerate(plan.stages):
+        context = _context(request, plan, position, stage.title, calibration, material, report)
+        technique = _technique(stage)
+        assert hasattr(technique, "reshape")
+        with _working(stage.title):
+            deployment = deployment.with_(variant=cast(Reshaping, technique).reshape(deployment, stage.config, context))
+    return deployment.variant
 
 
 class MeasureSession:

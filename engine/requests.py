@@ -59,11 +59,18 @@ class DatasetResult:
 
 @dataclass(frozen=True, slots=True)
 class OperatorsRequest:
-    """Find the operators of the model in `artifact_dir`; answered by engine.hardware.operators.Network."""
+    """Find the operators of the model in `artifact_dir`; answered by engine.hardware.operators.Network.
+
+    `rewrites`: a recipe that changes the model's shapes first, in the directory `scratch_dir`.
+    """
 
     artifact_dir: str
     card: ModelCard
     workload: Workload
+    rewrites: str = ""
+    scratch_dir: str = ""
+    host: HostFacts | None = None
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)

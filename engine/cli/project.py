@@ -43,23 +43,24 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         )
         storage = open_storage(place)
         artifact = _artifact(options.model, storage, place, settings)
-        network = trace(artifact, workload, storage, place, say_who_holds())
-    for each in degrees:
-        demand_degrees(each, artifact.card)
-    found = []
-    for recipe in recipes:
-        scenario = scenario_of(recipe, artifact.card)
-        found += [(str(recipe), project(network, device, scenario.precision, scenario.execution)) for device in devices]
+        scenarios = [scenario_of(recipe, artifact.card) for recipe in recipes]
+        for each in degrees:
+            demand_degrees(each, artifact.card)
+        networks = [trace(artifact, workload, storage, place, say_who_holds(), each.rewrites) for each in scenarios]
+    found = [
+        (str(recipe), network, project(network, device, scenario.precision, scenario.execution))
+        for recipe, scenario, network in zip(recipes, scenarios, networks, strict=True) for device in devices
+    ]  # fmt: skip
     if degrees == [Degrees()]:
-        data = [as_data(text, projection, network) for text, projection in found]
-        table = _table(found)
+        data = [as_data(text, projection, network) for text, network, projection in found]
+        table = _table([(text, projection) for text, _, projection in found])
     else:
         spreads = [
-            (text, spread(network, single, each, link or single.device.link or single.device.host_link, measured=options.measured_ms / 1e3))
-            for text, single in found for each in degrees
+            (text, network, spread(network, single, each, link or single.device.link or single.device.host_link, measured=options.measured_ms / 1e3))
+            for text, network, single in found for each in degrees
         ]  # fmt: skip
-        data = [spread_as_data(text, each, network) for text, each in spreads]
-        table = _spread_table(spreads)
+        data = [spread_as_data(text, each, network) for text, network, each in spreads]
+        table = _spread_table([(text, each) for text, _, each in spreads])
     show({"model": artifact.name, "artifact": artifact.id, "provenance": "projected", "projections": data}, table, options.json)
     return 0
 
@@ -111,7 +112,7 @@ def as_data(recipe: str, projection: Projection, network: Network) -> dict[str, 
             "total": projection.memory.total, "device": projection.device.memory_bytes,
         },
         "energy_j_per_item": [projection.joules_low / projection.items, projection.joules_high / projection.items],
-        "bound": str(projection.bound), "batch": network.batch, "sequence": network.sequence, "new_tokens": network.steps + 1 if network.steps else 0,
+        "bound": str(projection.bound), "parameters": network.parameters, "batch": network.batch, "sequence": network.sequence, "new_tokens": network.steps + 1 if network.steps else 0,
         "fitted": list(projection.efficiency.fitted),
     }  # fmt: skip
 

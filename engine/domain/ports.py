@@ -112,6 +112,14 @@ class Computed:
     remarks: tuple[str, ...] = ()
 
 
+class Reshaping(Technique, Protocol):
+    """A technique that rewrites the model's shapes, and can do so without what it takes to keep the quality."""
+
+    def reshape(self, deployment: Deployment, config: Any, context: Context) -> Variant:
+        """A variant of the very shapes that `apply` would leave, untrained: what a projection needs. Raises as `apply`."""
+        ...
+
+
 class Computing(Technique, Protocol):
     """A placement whose numbers are computed, not clocked: a simulated or a projected device."""
 

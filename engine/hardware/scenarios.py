@@ -1,4 +1,4 @@
-"""What a recipe means to a projection: its number formats and how it is called."""
+"""What a recipe means to a projection: its shapes, its number formats and how it is called."""
 
 from __future__ import annotations
 
@@ -11,27 +11,31 @@ from engine.domain.recipe import Recipe, RuntimeId
 from engine.hardware.precisions import Precision, precision_of
 from engine.hardware.roofline import Execution
 
-_UNDERSTOOD = frozenset({"quantization", "gpu"})
+_RESHAPING = frozenset({"distillation", "pruning"})
+_UNDERSTOOD = _RESHAPING | {"quantization", "gpu"}
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
+    """`rewrites`: the part of the recipe that changes the model's shapes, whose operators are to be traced; or empty."""
+
     precision: Precision
     execution: Execution
+    rewrites: str = ""
 
 
 def scenario_of(recipe: Recipe, card: ModelCard) -> Scenario:
-    """Formats of the recipe's quantization, settings of its gpu.
+    """Shapes of the recipe's rewriting techniques, formats of its quantization, settings of its gpu.
 
-    Raises RecipeError for techniques that change the model itself: their operators are
-    known after they ran, which `python -m engine run` with gpu(device=…) does.
+    Raises RecipeError for techniques that a projection on one device does not know.
     """
     settings = {str(choice.technique): choice.config.as_dict() for choice in recipe.choices}
     other = sorted(settings.keys() - _UNDERSTOOD)
     if other:
         raise RecipeError(
-            f"{other[0]} changes the model itself, and only quantization is projected without running it.",
-            mend="Run the recipe with +gpu(device=h100): the rewritten model is then traced and projected.", where=other[0],
+            f"{other[0]} is not projected on a single device.",
+            mend="Choose among distillation, pruning, quantization and gpu; degrees of parallelism are options of `python -m engine project`.",
+            where=other[0],
         )  # fmt: skip
     formats = Formats()
     if chosen := settings.get("quantization"):
@@ -42,4 +46,5 @@ def scenario_of(recipe: Recipe, card: ModelCard) -> Scenario:
         )  # fmt: skip
     gpu = settings.get("gpu", {})
     execution = Execution(fused=recipe.runtime is not RuntimeId.EAGER, graphs=bool(gpu.get("cuda_graphs", True)))
-    return Scenario(precision_of(formats, card.task, tf32=bool(gpu.get("tf32", True))), execution)
+    rewrites = Recipe(tuple(choice for choice in recipe.choices if str(choice.technique) in _RESHAPING))
+    return Scenario(precision_of(formats, card.task, tf32=bool(gpu.get("tf32", True))), execution, str(rewrites))

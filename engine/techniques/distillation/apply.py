@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from engine.domain.deployment import Applied, Deployment
+from engine.domain.deployment import Applied, Deployment, Variant
 from engine.domain.errors import NothingChanged, StageError
 from engine.domain.experiment import LOSS_CURVE, Attachment, Progress, StageFacts
 from engine.domain.ports import Context
@@ -53,6 +53,14 @@ class Distillation:
         curve = Attachment(LOSS_CURVE, [taught.curve])
         stage = StageFacts(self.spec.id, time.perf_counter() - began, facts, taught.remarks, (curve,))
         return Applied(deployment.with_(variant=variant), stage)
+
+    def reshape(self, deployment: Deployment, config: DistillationConfig, context: Context) -> Variant:
+        """The student before its training."""
+        module = load_module(deployment.variant, deployment.card)
+        example = tuple(torch.from_numpy(context.calibration[0][name][:1]) for name in module.inputs)
+        attributes = _narrow(module, config, context, example)
+        _shorten(module, config)
+        return save_variant(module, context.scratch, attributes, deployment.variant)
 
 
 def _narrow(module: Traceable, config: DistillationConfig, context: Context, example: tuple[torch.Tensor, ...]) -> Attributes:

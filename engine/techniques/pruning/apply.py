@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.domain.deployment import Applied, Deployment
+from engine.domain.deployment import Applied, Deployment, Variant
 from engine.domain.errors import NothingChanged
 from engine.domain.experiment import LOSS_CURVE, SENSITIVITY, Attachment, Progress, StageFacts
 from engine.domain.ports import Context
@@ -69,6 +69,10 @@ class Pruning:
         _demand_change(before, written, config)
         stage = StageFacts(self.spec.id, time.perf_counter() - began, facts, tuple(work.remarks), work.attachments())
         return Applied(deployment.with_(variant=variant), stage)
+
+    def reshape(self, deployment: Deployment, config: PruningConfig, context: Context) -> Variant:
+        """What is left after the cut, not recovered."""
+        return self.apply(deployment, replace(config, recover=False), context).deployment.variant
 
 
 class _Work:

@@ -1,4 +1,4 @@
-"""One model on every device: projected latency against power or energy, number formats as series."""
+"""One model on every device: projected latency against power or energy, recipes as series."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from pages.parts.format import significant
 from pages.parts.theme import Palette
 
 _AXES = {"power": "board power, W ← better", "energy": "energy, J per item ← better"}
+_SYMBOLS = ("diamond-open", "triangle-up-open")
+"""Hollow, as all that was not measured; a second one when the colours are used up."""
 
 
 def devices_figure(series: Mapping[str, Sequence[Projection]], against: str, palette: Palette) -> go.Figure:
-    """Hollow diamonds, because nothing was measured; what does not fit into memory is left out."""
+    """Hollow marks, because nothing was measured; what does not fit into memory is left out. At most eight series."""
     figure = new_figure(palette, x_title=_AXES[against], y_title="projected latency, ms ↓ better", height=440)
-    colours = list(palette.runtimes.values())
-    for (words, projections), colour in zip(series.items(), colours, strict=False):
+    looks = [(colour, symbol) for symbol in _SYMBOLS for colour in palette.runtimes.values()]
+    for (words, projections), (colour, symbol) in zip(series.items(), looks, strict=False):
         shown = [p for p in projections if p.fits]
         milliseconds = [p.latency * 1e3 for p in shown]
         figure.add_scatter(
             x=[_cost(p, against) for p in shown], y=milliseconds, mode="markers", name=f"{words}, projected",
-            marker={"symbol": "diamond-open", "size": 10, "color": colour, "line": {"width": 1.5, "color": colour}},
+            marker={"symbol": symbol, "size": 10, "color": colour, "line": {"width": 1.5, "color": colour}},
             error_y={
                 "type": "data", "symmetric": False, "thickness": 1, "width": 0, "color": colour,
                 "array": [p.high * 1e3 - y for p, y in zip(shown, milliseconds, strict=True)],
