@@ -1,7 +1,7 @@
 """`python -m engine.child KIND DESCRIPTOR`: enters the sandbox, then imports and serves.
 
 KIND is inspect, dataset, operators, transform, measure, compute, ceilings or fixed (transform and measure
-perhaps with `+ranks`: several processes that talk over loopback); DESCRIPTOR is the channel to the worker.
+perhaps with `+ranks`: several processes that talk over loopback, and `+device`: the host's accelerators); DESCRIPTOR is the channel to the worker.
 The messages are those of engine.requests. Nothing that touches a model is imported
 before the doors are shut.
 """
@@ -127,7 +127,7 @@ def main(kind: str, descriptor: int) -> int:
 
 
 def _server(kind: str, channel: Channel) -> Callable[[dict[str, Any]], Any]:
-    kind = kind.removesuffix("+ranks")
+    kind = kind.partition("+")[0]
     if kind in ("measure", "fixed"):
         return Measure() if kind == "measure" else Fixed()
     once = {"inspect": inspect, "dataset": dataset, "operators": operators, "transform": transform, "compute": compute, "ceilings": ceilings}[kind]

@@ -29,7 +29,7 @@ from engine.domain.errors import StageError
 from engine.domain.evidence import Examined
 from engine.domain.experiment import LOSS_CURVE, Attachment, Progress, StageFacts
 from engine.domain.load import LoadResult, Pattern
-from engine.domain.metrics import Measurement, Provenance
+from engine.domain.metrics import DEVICE_LATENCY, Measurement, Provenance
 from engine.domain.plan import Plan, Stage
 from engine.domain.ports import (
     Array,
@@ -100,7 +100,7 @@ def transform(request: TransformRequest, report: Report, *, prove: bool = True) 
         lowered = lowering_by.lower(deployment, context)
     copy_companions(Path(deployment.variant.directory), Path(lowered.directory))
     lowering = replace(lowered.facts, seconds=elapsed())
-    lowered = replace(lowered, facts=lowering, layout=deployment.layout)
+    lowered = replace(lowered, facts=lowering, layout=deployment.layout, placement=deployment.placement)
     opened = plan.provenance is Provenance.MEASURED and lowered.layout.is_spread
     proof = _proof(request, lowered, calibration, report) if prove and opened else ()
     return TransformResult((*_curves_together(facts), lowering, *proof), lowered)
@@ -169,7 +169,9 @@ class MeasureSession:
         """One turn: at least `seconds` of calls, raw samples by metric name in ms."""
         with self._counting.turn():
             samples = take_turn(self._call, seconds, typical=self._typical)
-        return RoundResult(samples, calls_of(samples, self._typical))
+        device = getattr(self._executor, "device_ms", 0.0)  # of the turn's last call
+        extra = {DEVICE_LATENCY.name: (device,)} if device else {}
+        return RoundResult(samples | extra, calls_of(samples, self._typical))
 
     @property
     def _typical(self) -> float:

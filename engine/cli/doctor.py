@@ -12,9 +12,11 @@ from engine.catalogue import TECHNIQUES
 from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
 from engine.domain.recipe import RuntimeId
 from engine.domain.technique import RunsOn, Situation
-from engine.hardware.accelerators import accelerators, torch_build, usable
+from engine.hardware.accelerators import accelerators, device_runtimes, torch_build, usable
 from engine.host import this_host
+from engine.measure.boards import boards
 from engine.settings import Settings
+from engine.techniques.gpu.spec import MENDS
 from storage import open_storage
 
 
@@ -61,10 +63,12 @@ def _accelerators() -> list[Finding]:
     seen, able, build = accelerators(), usable(), torch_build()
     if able:
         found = [Finding("accelerator", True, ", ".join(d.name for d in able))]
-        meter = _installed("nvidia-ml-py")
         if able[0].kind == "cuda":
-            found.append(Finding("power meter of the GPU", bool(meter), meter, "" if meter else "pip install nvidia-ml-py"))
-        return found
+            seen_by_driver, library = boards(), _installed("nvidia-ml-py")
+            words = ", ".join(b.name for b in seen_by_driver) or library
+            found.append(Finding("power meter of the GPU", bool(seen_by_driver), words, "" if library else "pip install nvidia-ml-py"))
+        runtimes = device_runtimes()
+        return [*found, *(Finding(f"runtime {r} on it", str(r) in runtimes, "", "" if str(r) in runtimes else f"{MENDS[r]}.") for r in RuntimeId)]
     if seen:
         needed = {"cuda": "CUDA or ROCm", "xpu": "XPU", "mps": "Metal"}[seen[0].kind]
         return [

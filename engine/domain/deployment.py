@@ -148,3 +148,5 @@ class Lowered:
     facts: StageFacts
     layout: Layout = Layout()
     """How it is opened: in one process, or spread over several."""
+    placement: Placement = Placement()
+    """Where it is opened."""

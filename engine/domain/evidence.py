@@ -48,3 +48,5 @@ class Examined:
     activations_bytes: int = 0
     kv_cache: str = ""
     context: tuple[ContextPoint, ...] = ()
+    device_bytes: int = 0
+    """The most that an accelerator's allocator handed out at one time."""

@@ -16,6 +16,8 @@ class HostFacts:
     cpu_flags: frozenset[str] = frozenset()
     accelerators: tuple[str, ...] = ()
     """Devices that the installed torch can use, as `kind:name` (see engine.hardware.accelerators)."""
+    device_runtimes: tuple[str, ...] = ()
+    """Runtimes that can open a model on a device of this host."""
 
     @property
     def has_vnni(self) -> bool:

@@ -55,7 +55,14 @@ ACTIVATIONS_MEMORY = Metric(
     "activations_memory", "Activations", "bytes", Direction.LOWER,
     "What a call needs beyond the weights: torch's allocator peak; of other runtimes what resident memory grew by in the first calls",
 )
-ENERGY = Metric("energy", "Energy", "J/item", Direction.LOWER, "Joules of one item, from a meter (RAPL: the whole package) or projected")
+DEVICE_LATENCY = Metric(
+    "device_latency", "Latency on the device", "ms", Direction.LOWER,
+    "Median of what an accelerator was busy with one call, by its own events; the rest of the latency is copying and launching",
+)
+DEVICE_MEMORY = Metric(
+    "device_memory", "Memory on the device", "bytes", Direction.LOWER, "The most that an accelerator's allocator handed out at one time"
+)
+ENERGY = Metric("energy", "Energy", "J/item", Direction.LOWER, "Joules of one item, from a meter (RAPL: the whole package; NVML: the whole board, added where a run of the block is on it) or projected")
 PREFILL_SHARE = Metric(
     "prefill_share", "Prefill, of peak", "share", Direction.HIGHER,
     "Operations from prompt to first token, as a share of the peak that python -m engine calibrate measured on this host",
@@ -95,8 +102,8 @@ SPEARMAN = Metric("spearman", "Spearman", "ratio", Direction.HIGHER, "Rank corre
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
-        LATENCY, LATENCY_P90, LATENCY_P95, LATENCY_P99, FIRST_CALL, THROUGHPUT, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN, PREFILL_SHARE,
-        DECODE_SHARE, HIGHEST_RATE, LOAD_LATENCY, OFFLINE_THROUGHPUT, PEAK_MEMORY, WEIGHTS_MEMORY, ACTIVATIONS_MEMORY, ENERGY, SIZE,
+        LATENCY, LATENCY_P90, LATENCY_P95, LATENCY_P99, FIRST_CALL, DEVICE_LATENCY, THROUGHPUT, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN, PREFILL_SHARE,
+        DECODE_SHARE, HIGHEST_RATE, LOAD_LATENCY, OFFLINE_THROUGHPUT, PEAK_MEMORY, WEIGHTS_MEMORY, ACTIVATIONS_MEMORY, DEVICE_MEMORY, ENERGY, SIZE,
         QUALITY, COSINE, PERPLEXITY, TOKEN_AGREEMENT, AGREEMENT, PROBABILITY_OVERLAP, ACCURACY, F1, REGRESSION_ERROR,
         MAX_DEVIATION, MEAN_DEVIATION, SPEARMAN,
     )

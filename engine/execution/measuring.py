@@ -26,6 +26,7 @@ from engine.execution.work import Prepared, Work
 from engine.grammar import parse_recipe
 from engine.host import environment, this_host
 from engine.measure.block import Block, Candidate, Measured
+from engine.measure.boards import BoardWatch, boards
 from engine.measure.energy import host_meter
 from engine.measure.limits import passes, weight_bytes
 from engine.measure.rooflines import measured_roofline
@@ -71,6 +72,8 @@ def _one_block(
     index = 1 + max((r.block for p in everyone.values() for r in work.storage.runs.rounds(p.run.id)), default=-1)
     rounds = max(_rounds_left(work, p) for p in (waiting or [baseline]))
     first, *others = [_candidate(work, p) for p in everyone.values()]
+    placed = any(not p.transformed.lowered.placement.is_cpu for p in everyone.values())
+    watched = boards() if placed else ()
     shadows = shadows_of(first, work.place, verify=bool(work.experiment.extra.get(VERIFY_AA)))
     block = Block(
         index,
@@ -80,13 +83,16 @@ def _one_block(
         limits=_limits(work, rounds, len(everyone) + len(shadows)),
         tick=work.leash.check,
         report=lambda run_id, progress: everyone[run_id].progress(progress),
-        meter=host_meter(),
+        meter=host_meter(boards=watched),
     )
     sweeps = _sweeps(work, everyone)
+    watch = BoardWatch(watched)
     with block:
         for turns in block.rounds(rounds):
             for turn in turns:
                 everyone[turn.run_id].recorder.round(turn)
+            if watched:
+                watch.look(block.processes())
         noise = noise_of(block, work.storage.runs.rounds(baseline.run.id))
         measured: dict[str, Measured] = {}
         for result in block.results():
@@ -94,7 +100,7 @@ def _one_block(
             measured[result.run_id] = result
             if result.run_id != baseline.run.id:
                 examined = measured[baseline.run.id].examined
-                _finish(work, everyone[result.run_id], baseline, result, examined, noise, partner_of(block))
+                _finish(work, everyone[result.run_id], baseline, result, examined, noise, partner_of(block), watch.remarks())
     for run_id, problem in block.failures.items():
         everyone[run_id].recorder.fail(problem.as_error())
     return (measured[baseline.run.id], noise), [everyone[c.run_id] for c in block.postponed]
@@ -132,6 +138,7 @@ def _finish(
     baseline_examined: Examined | None,
     noise: BlockNoise,
     partner: Sequence[Round] = (),
+    about_boards: Sequence[str] = (),
 ) -> None:
     runs = work.storage.runs
     own, size = runs.rounds(prepared.run.id), prepared.transformed.lowered.size_bytes
@@ -147,6 +154,7 @@ def _finish(
         remarks=(
             *(_why(work, prepared, baseline, compared, measured, baseline_examined) if compared else ()),
             *noise_remarks(noise),
+            *(about_boards if not prepared.transformed.lowered.placement.is_cpu else ()),
             *_about_examining(work, prepared, measured),
         ),
         environment=environment(work.experiment.workload.threads, measured.sandbox),

@@ -19,6 +19,7 @@ from engine.domain.codec import as_data, decode, encode, from_data
 from engine.domain.deployment import Lowered
 from engine.domain.errors import ChildError
 from engine.domain.experiment import Experiment, Progress, StageFacts
+from engine.domain.metrics import Provenance
 from engine.domain.plan import Plan
 from engine.domain.technique import Phase
 from engine.estimate import training_seconds
@@ -26,7 +27,7 @@ from engine.execution.leash import Leash
 from engine.execution.scratch import checkpoints, scratch
 from engine.host import environment, this_host
 from engine.requests import TransformRequest, TransformResult
-from engine.sandbox import RANKS, Limits
+from engine.sandbox import DEVICE, RANKS, Limits
 from engine.settings import Settings
 from storage import Storage
 
@@ -129,7 +130,7 @@ def transform(
         )
         readable = [artifact_dir, *filter(None, (dataset, calibration))]
         seconds = TRANSFORM_SECONDS + training_seconds(plan)
-        kind = "transform" + RANKS * _spreads(plan)
+        kind = "transform" + RANKS * _spreads(plan) + DEVICE * _places(plan)
         result = _ask(kind, request, readable, [output, kept_between], seconds, leash, log, report)
         _keep(result, output, key, storage)
     kept = find_transformed(key, storage)
@@ -139,6 +140,13 @@ def transform(
 
 def _spreads(plan: Plan) -> bool:
     return any(spec_of(stage.technique).phase is Phase.SPREAD for stage in plan.stages)
+
+
+def _places(plan: Plan) -> bool:
+    """On an accelerator of this host."""
+    return any(
+        spec_of(stage.technique).phase is Phase.PLACE and stage.provenance is Provenance.MEASURED for stage in plan.stages
+    )
 
 
 def _ask(

@@ -1,9 +1,10 @@
 """Opened torch modules on an accelerator, through torch.accelerator (CUDA, ROCm, XPU, MPS).
 
 Inputs go over from pinned memory without waiting, outputs come back before a call
-returns, so that what is timed is the whole call. `device_milliseconds` is what the
-device itself was busy, by its own events. Written, unmeasured: no machine with an
-accelerator has run it yet; tests drive it on the CPU.
+returns, so that what is timed is the whole call. `device_ms` is what the device
+itself was busy, by its own events. On CUDA the launches of a call, and of a token of a
+generation, are recorded once and replayed. Written, unmeasured: no machine with an
+accelerator has run it yet; tests drive it on the CPU, the recording played by a stand-in.
 """
 
 from __future__ import annotations
@@ -11,39 +12,65 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import StaticCache
 
 from engine.domain.deployment import Placement
 from engine.domain.ports import Batch, Generation, Outputs
-from engine.executors.torch_local import EagerExecutor, causal_lm_of, to_array, to_tensor
+from engine.domain.workload import KvCache
+from engine.executors.torch_compiled import hand_out, repeated_blocks
+from engine.executors.torch_local import EagerExecutor, can_generate, causal_lm_of, to_array, to_tensor
 from engine.tasks.traceable import Traceable
 
+Function = Callable[..., tuple[Tensor, ...]]
 _KERNELS = {
     "flash": [SDPBackend.FLASH_ATTENTION], "efficient": [SDPBackend.EFFICIENT_ATTENTION], "math": [SDPBackend.MATH],
 }  # fmt: skip
-_WARM_CALLS = 3
+WARM_CALLS = 3
 """Before a graph is captured, on a stream of its own, as torch.cuda.graph asks for."""
 
 
-class AcceleratorExecutor(EagerExecutor):
-    """Eager on a device; graphs are captured at the first call of each shape."""
+class Recording(Protocol):
+    """The launches of a function for inputs of one shape, made once."""
 
-    def __init__(self, module: Traceable, placement: Placement) -> None:
-        super().__init__(module)
+    def replay(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What the function gives for these inputs; overwritten by the next replay."""
+        ...
+
+
+class AcceleratorExecutor(EagerExecutor):
+    """Eager or compiled on a device. A causal LM has a static cache there.
+
+    record: how launches are recorded; None: CUDA's graphs where the placement asks for them.
+    """
+
+    def __init__(
+        self, module: Traceable, placement: Placement, *, compiled: bool = False,
+        record: Callable[[Function, tuple[Tensor, ...]], Recording] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(module, KvCache.STATIC)
         self._device = torch.device(placement.device)
         self._placement = placement
+        self._record = record or (CudaGraph if placement.cuda_graphs and self._device.type == "cuda" else None)
         torch.set_float32_matmul_precision("high" if placement.tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = placement.tf32
         module.to(self._device)
         if placement.channels_last:
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._graphs: dict[tuple[torch.Size, ...], _Graph] = {}
-        self.device_milliseconds = 0.0
+        self._blocks: list[nn.Module] = repeated_blocks(module.model) if compiled and can_generate(module) else []
+        for block in self._blocks:
+            block.forward = torch.compile(block.forward, dynamic=False)
+        self._function: Any = torch.compile(module, dynamic=False) if compiled and not self._blocks else module
+        self._recordings: dict[tuple[torch.Size, ...], Recording] = {}
+        self._token: Recording | None = None
+        self.device_ms = 0.0
+        """Of the latest call."""
+        self.unrecorded = ""
+        """Why launches were not recorded though they should have been."""
 
     def infer(self, batch: Batch) -> Outputs:
         with torch.inference_mode(), self._attention():
@@ -64,30 +91,53 @@ class AcceleratorExecutor(EagerExecutor):
         return tensor.to(self._device, non_blocking=True)
 
     def _call(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        if not self._placement.cuda_graphs or self._device.type != "cuda":
-            return super()._call(*tensors)
         shapes = tuple(t.shape for t in tensors)
-        if shapes not in self._graphs:
-            self._graphs[shapes] = _Graph(self._module, tensors)
-        return self._graphs[shapes].replay(tensors)
+        if shapes not in self._recordings and (recording := self._recorded(self._function, tensors)):
+            self._recordings[shapes] = recording
+        if shapes in self._recordings:
+            return self._recordings[shapes].replay(tensors)
+        outputs: tuple[Tensor, ...] = self._function(*tensors)
+        return outputs
 
-    def _greedy(self, input_ids: Tensor, new_tokens: int, began: float) -> Generation:
-        """A static cache on the device; a token's time is when the host has it."""
-        model = causal_lm_of(self._module)
-        prompt = input_ids.shape[1]
-        cache = StaticCache(config=model.config, max_cache_len=prompt + new_tokens)
-        step, position = self._over(input_ids), torch.arange(prompt, device=self._device)[None]
+    def _recorded(self, function: Function, inputs: tuple[Tensor, ...]) -> Recording | None:
+        """None where nothing records, or a function cannot be recorded: it is then launched as it is."""
+        if self._record is None or self.unrecorded:
+            return None
+        try:
+            return self._record(function, inputs)
+        except RuntimeError as error:
+            self.unrecorded = str(error)
+            return None
+
+    def _greedy_fixed(self, input_ids: Tensor, new_tokens: int, began: float) -> Generation:
+        """A token's time is when the host has it."""
+        model, prompt = causal_lm_of(self._module), input_ids.shape[1]
         tokens, times = [], []
         with self._attention(), self._timed():
+            cache = self._cache_of(model, prompt + new_tokens)
+            one_more = self._one_more(model, cache, len(input_ids), prompt + new_tokens)
+            (step,) = _next(model, cache)(self._over(input_ids), torch.arange(prompt, device=self._device)[None])
             for index in range(new_tokens):
-                logits = model(
-                    input_ids=step, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
-                ).logits
-                step = logits[:, -1:].argmax(-1)
-                tokens.append(step.cpu())
+                tokens.append(step.to("cpu", copy=True))
                 times.append(time.perf_counter() - began)
-                position = torch.full((1, 1), prompt + index, device=self._device)
+                if index + 1 < new_tokens:
+                    (step,) = one_more(step, torch.full((1, 1), prompt + index, device=self._device))
         return Generation(torch.cat(tokens, dim=1).numpy(), tuple(times))
+
+    def _one_more(self, model: Any, cache: StaticCache, batch: int, length: int) -> Function:
+        """From a token and its position to the next one; recorded once for each cache."""
+        if self._token is None and length > WARM_CALLS:
+            step = torch.zeros(batch, 1, dtype=torch.int64, device=self._device)
+            self._token = self._recorded(_next(model, cache), (step, torch.zeros(1, 1, dtype=torch.int64, device=self._device)))
+            cache.reset()  # recording has left its own tokens there
+        recording = self._token
+        return _next(model, cache) if recording is None else lambda *inputs: recording.replay(inputs)
+
+    def _made(self, cache: StaticCache) -> None:
+        """What was recorded reads and writes the cache before this one."""
+        self._token = None
+        if self._blocks:
+            hand_out(cache, self._blocks)
 
     @contextmanager
     def _attention(self) -> Iterator[None]:
@@ -102,30 +152,40 @@ class AcceleratorExecutor(EagerExecutor):
         if self._device.type == "cpu":
             began = time.perf_counter()
             yield
-            self.device_milliseconds = (time.perf_counter() - began) * 1e3
+            self.device_ms = (time.perf_counter() - began) * 1e3
             return
         first, last = (torch.Event(self._device, enable_timing=True) for _ in range(2))
         first.record()
         yield
         last.record()
         last.synchronize()
-        self.device_milliseconds = float(first.elapsed_time(last))
+        self.device_ms = float(first.elapsed_time(last))
 
 
-class _Graph:
+def _next(model: Any, cache: StaticCache) -> Function:
+    """From token ids and their positions to the likeliest token after them."""
+
+    def step(ids: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
+        logits = model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+        return (logits[:, -1:].argmax(-1),)
+
+    return step
+
+
+class CudaGraph:
     """Launches recorded once for inputs at fixed places, replayed after copying new inputs there."""
 
-    def __init__(self, function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> None:
+    def __init__(self, function: Function, inputs: tuple[Tensor, ...]) -> None:
         self._inputs = tuple(t.clone() for t in inputs)
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
-            for _ in range(_WARM_CALLS):
+            for _ in range(WARM_CALLS):
                 function(*self._inputs)
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._outputs: tuple[Tensor, ...] = function(*self._inputs)
+            self._outputs = function(*self._inputs)
 
     def replay(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         for place, value in zip(self._inputs, inputs, strict=True):

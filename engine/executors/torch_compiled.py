@@ -45,7 +45,7 @@ class InductorExecutor(EagerExecutor):
 
     def _made(self, cache: StaticCache) -> None:
         """The blocks see a part of it each."""
-        _hand_out(cache, self._blocks)
+        hand_out(cache, self._blocks)
 
 
 def repeated_blocks(model: nn.Module) -> list[nn.Module]:
@@ -61,7 +61,7 @@ def _is_transformer(block: nn.Module) -> bool:
     return not any(isinstance(m, nn.Conv2d) for m in kinds) and any(hasattr(m, "out_features") or hasattr(m, "nf") for m in kinds)
 
 
-def _hand_out(cache: StaticCache, blocks: list[nn.Module]) -> None:
+def hand_out(cache: StaticCache, blocks: list[nn.Module]) -> None:
     """Give each block its own layer of the cache as layer 0.
 
     The layer's number would otherwise be compiled into the block: a graph a block.

@@ -55,6 +55,18 @@ def usable() -> tuple[Accelerator, ...]:
     return tuple(device for device in accelerators() if device.kind == kinds)
 
 
+def device_runtimes() -> tuple[str, ...]:
+    """The runtimes that can open a model on a device of this host, by what is installed. Theirs is what they then say."""
+    found = ["eager"] if usable() else []
+    if usable() and (torch_build() != "cuda" or _has_package("triton")):
+        found.append("inductor")
+    if any(device.kind == "cuda" for device in accelerators()) and _has_package("onnxruntime-gpu"):
+        found.append("onnxruntime")
+    if any(device.kind == "xpu" for device in accelerators()) and _has_package("openvino"):
+        found.append("openvino")
+    return tuple(found)
+
+
 def _has_package(*names: str) -> bool:
     for name in names:
         try:

@@ -21,6 +21,7 @@ import psutil
 
 from engine.domain.artifact import TaskId
 from engine.domain.codec import as_data, from_data
+from engine.domain.deployment import Lowered
 from engine.domain.errors import ChildError, Problem, SpeedrailError
 from engine.domain.evidence import Examined
 from engine.domain.experiment import Progress, Round
@@ -32,7 +33,7 @@ from engine.measure import witness
 from engine.measure.canary import Canary
 from engine.measure.energy import Meter
 from engine.requests import AnswersResult, OpenRequest, OpenResult, RoundResult
-from engine.sandbox import RANKS, Child, Limits
+from engine.sandbox import DEVICE, RANKS, Child, Limits, tree
 
 MEMORY_SHARE = 0.6
 """Of the free memory, for all children of a block together."""
@@ -172,6 +173,10 @@ class Block:
         request = self._baseline.request
         return BlockNoise(self.index, usable_cores(), request.threads, tuple(self._seen), request.pinned)
 
+    def processes(self) -> list[int]:
+        """All that take part, as the host numbers them."""
+        return [pid for child in self._children.values() for pid in (child.pid, *tree.descendants(child.pid))]
+
     def results(self) -> Iterator[Measured]:
         """Peak memory so far, then the answers and their scores: the baseline first, then all others."""
         peaks = {run_id: child.peak_pss_bytes() for run_id, child in self._children.items()}
@@ -219,7 +224,7 @@ class Block:
         scratch = Path(candidate.request.scratch_dir)
         try:
             child = self._start(
-                "measure" + RANKS * candidate.request.lowered.layout.is_spread,
+                _kind(candidate.request.lowered),
                 readable=[*candidate.readable, Path(self._baseline.request.scratch_dir)],
                 writable=[scratch],
                 limits=self._limits,
@@ -336,6 +341,11 @@ class Block:
     def _report_of(self, candidate: Candidate, progress: Progress) -> None:
         if candidate not in self._shadows:
             self._report(candidate.run_id, progress)
+
+
+def _kind(lowered: Lowered) -> str:
+    """What its child is and may touch."""
+    return "measure" + RANKS * lowered.layout.is_spread + DEVICE * (not lowered.placement.is_cpu)
 
 
 def _joined(turns: Sequence[RoundResult]) -> dict[str, tuple[float, ...]]:

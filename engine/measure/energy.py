@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from engine.measure.boards import Board, board_meter
+
 POWERCAP = Path("/sys/class/powercap")
 
 
@@ -43,10 +45,21 @@ class RaplMeter:
         return self._joules
 
 
-def host_meter(root: Path = POWERCAP) -> Meter | None:
-    """The processor's meter; None where there is none or this user may not read it."""
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    """Several meters as one."""
+
+    meters: Sequence[Meter]
+
+    def read(self) -> float:
+        return sum(meter.read() for meter in self.meters)
+
+
+def host_meter(root: Path = POWERCAP, boards: Sequence[Board] = ()) -> Meter | None:
+    """The processor's meter and that of `boards`; None where there is none or this user may not read it."""
     packages = [domain for domain in sorted(root.glob("*-rapl:*")) if _is_package(domain)]
-    return RaplMeter(packages) if packages else None
+    found = [meter for meter in (RaplMeter(packages) if packages else None, board_meter(boards)) if meter]
+    return found[0] if len(found) == 1 else _Sum(found) if found else None
 
 
 def _is_package(domain: Path) -> bool:

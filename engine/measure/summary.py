@@ -10,6 +10,8 @@ from engine.domain.experiment import Round
 from engine.domain.load import LoadResult, Pattern
 from engine.domain.metrics import (
     ACTIVATIONS_MEMORY,
+    DEVICE_LATENCY,
+    DEVICE_MEMORY,
     ENERGY,
     FIRST_CALL,
     HIGHEST_RATE,
@@ -30,7 +32,7 @@ from engine.measure.block import Measured
 from engine.measure.bootstrap import Samples, median_interval
 from engine.measure.percentiles import TAILS, percentile, percentile_interval
 
-_TIMED = (LATENCY, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN, ENERGY)
+_TIMED = (LATENCY, DEVICE_LATENCY, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN, ENERGY)
 
 
 def summarize(rounds: Sequence[Round], measured: Measured, size_bytes: int) -> tuple[Measurement, ...]:
@@ -68,7 +70,9 @@ def _memory(measured: Measured) -> list[Measurement]:
     examined = measured.examined
     if examined is None:
         return []
-    parts = ((WEIGHTS_MEMORY, examined.weights_bytes), (ACTIVATIONS_MEMORY, examined.activations_bytes))
+    parts = (
+        (WEIGHTS_MEMORY, examined.weights_bytes), (ACTIVATIONS_MEMORY, examined.activations_bytes), (DEVICE_MEMORY, examined.device_bytes),
+    )  # fmt: skip
     return [_single(metric, value) for metric, value in parts if value]
 
 

@@ -24,21 +24,26 @@ def examine(
     growth: Growth,
 ) -> Examined:
     """`run` makes one call, which takes about `typical_ms`; `growth` is how memory grew until the model was warm."""
-    weights, activations = _memory(executor, request, run, growth)
+    device = getattr(executor, "peak_bytes", int)()
+    weights, activations = _memory(executor, request, run, growth, device)
     return Examined(
         counters=counters, operators=profile(executor, request, run, typical_ms), weights_bytes=weights,
         activations_bytes=activations, kv_cache=getattr(executor, "kv_cache", ""), context=_context(executor, request, batch),
+        device_bytes=device,
     )  # fmt: skip
 
 
 def _memory(
-    executor: Executor, request: OpenRequest, run: Callable[[Executor], object], growth: Growth
+    executor: Executor, request: OpenRequest, run: Callable[[Executor], object], growth: Growth, device: int
 ) -> tuple[int, int]:
-    """Bytes of weights and of activations: torch's own count where it is torch."""
+    """Bytes of weights and of activations: torch's own count where it is torch, `device` its peak on an accelerator."""
     if request.lowered.runtime in (RuntimeId.EAGER, RuntimeId.INDUCTOR):
         from engine.executors.torch_local import EagerExecutor
         from engine.profiling.torch_profiler import activations_bytes, weights_bytes
 
+        if isinstance(executor, EagerExecutor) and device:
+            weights = weights_bytes(executor)
+            return weights, max(device - weights, 0)
         if isinstance(executor, EagerExecutor):
             return weights_bytes(executor), activations_bytes(lambda: run(executor))
     return growth.by_opening, growth.by_calling

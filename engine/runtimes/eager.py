@@ -12,7 +12,7 @@ from engine.domain.workload import KvCache, Workload
 from engine.executors.accelerator import AcceleratorExecutor
 from engine.executors.torch_local import EagerExecutor
 from engine.host import usable_cores
-from engine.runtimes.torch_lowering import lower_torch, open_torch, placement_of
+from engine.runtimes.torch_lowering import lower_torch, open_torch
 
 
 class Eager:
@@ -25,8 +25,7 @@ class Eager:
 
     def open(self, lowered: Lowered, card: ModelCard, workload: Workload, threads: int) -> Executor:
         torch.set_num_threads(threads or usable_cores())
-        placement = placement_of(lowered)
         module = open_torch(lowered, card)
-        if not placement.is_cpu:
-            return AcceleratorExecutor(module, placement)
+        if not lowered.placement.is_cpu:
+            return AcceleratorExecutor(module, lowered.placement)
         return EagerExecutor(module, KvCache.STATIC if workload.kv_cache is KvCache.STATIC else KvCache.DYNAMIC)

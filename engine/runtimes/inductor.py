@@ -9,6 +9,7 @@ from engine.domain.deployment import Deployment, Lowered
 from engine.domain.ports import Context, Executor
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
+from engine.executors.accelerator import AcceleratorExecutor
 from engine.executors.torch_compiled import InductorExecutor
 from engine.host import usable_cores
 from engine.runtimes.torch_lowering import lower_torch, open_torch
@@ -24,4 +25,7 @@ class Inductor:
 
     def open(self, lowered: Lowered, card: ModelCard, workload: Workload, threads: int) -> Executor:
         torch.set_num_threads(threads or usable_cores())
-        return InductorExecutor(open_torch(lowered, card))
+        module = open_torch(lowered, card)
+        if not lowered.placement.is_cpu:
+            return AcceleratorExecutor(module, lowered.placement, compiled=True)
+        return InductorExecutor(module)

@@ -66,7 +66,8 @@ class OnnxRuntime:
 
     def open(self, lowered: Lowered, card: ModelCard, workload: Workload, threads: int) -> Executor:
         """A session; raises StageError when the file does not open."""
-        return executor_on(open_session(Path(lowered.directory) / MODEL, threads or usable_cores()), card)
+        device = lowered.placement.device
+        return executor_on(open_session(Path(lowered.directory) / MODEL, threads or usable_cores(), device=device), card)
 
 
 def executor_on(session: InferenceSession, card: ModelCard) -> Executor:

@@ -79,7 +79,8 @@ class OpenVino:
 
     def open(self, lowered: Lowered, card: ModelCard, workload: Workload, threads: int) -> Executor:
         """Compiled for this processor; raises StageError when the files do not open."""
-        return executor_on(compiled_model(Path(lowered.directory) / MODEL, lowered.settings, threads), card)
+        device = "CPU" if lowered.placement.is_cpu else "GPU"
+        return executor_on(compiled_model(Path(lowered.directory) / MODEL, lowered.settings, threads, device), card)
 
 
 def executor_on(compiled: ov.CompiledModel, card: ModelCard) -> TensorExecutor | LmExecutor:
@@ -106,14 +107,16 @@ def _settings(deployment: Deployment) -> dict[str, str]:
     return settings | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(group)}
 
 
-def compiled_model(file: Path, settings: dict[str, str], threads: int) -> ov.CompiledModel:
-    """Compiled for this processor; names in capitals among `settings` are openvino's own properties. Raises StageError."""
-    properties = {
-        "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(threads or usable_cores()),
-    }  # fmt: skip
+def compiled_model(file: Path, settings: dict[str, str], threads: int, device: str = "CPU") -> ov.CompiledModel:
+    """Compiled for this processor or GPU; names in capitals among `settings` are openvino's own properties. Raises StageError."""
+    properties = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+    properties |= {"INFERENCE_NUM_THREADS": str(threads or usable_cores())} if device == "CPU" else {}
     properties |= {name: value for name, value in settings.items() if not name.islower()}
+    core = ov.Core()
+    if device not in core.available_devices:
+        raise StageError(f"openvino sees no {device} here.", mend="Install Intel's compute runtime (intel-opencl-icd), or leave gpu() out.")
     try:
-        return ov.Core().compile_model(str(file), "CPU", properties)
+        return core.compile_model(str(file), device, properties)
     except RuntimeError as error:
         raise StageError("openvino does not compile this model.", where=file.name, detail=str(error)) from error
 

@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from engine.domain.artifact import ModelCard, TaskId
-from engine.domain.codec import decode, encode
-from engine.domain.deployment import Deployment, Formats, Lowered, NumberFormat, Placement, QuantizationMode, Variant
+from engine.domain.deployment import Deployment, Formats, Lowered, NumberFormat, QuantizationMode, Variant
 from engine.domain.errors import NothingChanged, StageError
 from engine.domain.experiment import Progress, StageFacts
 from engine.domain.ports import Context
 from engine.domain.recipe import RuntimeId
+from engine.runtimes.device_layers import device_layer
 from engine.runtimes.integer_layers import Int8Embedding, IntegerLinear, WeightInt4Linear, activation_bits
 from engine.runtimes.proof import Census, Facts, Layer, demand, layer_facts
 from engine.runtimes.torch_quantization import LINEAR, QWEIGHT, install_quantized, quantized_tensors
@@ -47,8 +47,6 @@ def lower_torch(deployment: Deployment, context: Context, runtime: RuntimeId) ->
     del module
     context.report(Progress("Reading back", 0.8))
     settings = {"weights": str(formats.weights), "mode": str(formats.mode), "group_size": str(formats.group_size)}
-    if not deployment.placement.is_cpu:
-        settings["placement"] = encode(deployment.placement)
     files = tuple(sorted(str(p.relative_to(context.scratch)) for p in context.scratch.rglob("*") if p.is_file()))
     lowered = Lowered(
         runtime, str(context.scratch), files, sum((context.scratch / name).stat().st_size for name in files), settings,
@@ -60,25 +58,13 @@ def lower_torch(deployment: Deployment, context: Context, runtime: RuntimeId) ->
 
 
 def open_torch(lowered: Lowered, card: ModelCard) -> Traceable:
-    """The lowered model in its formats. Raises StageError."""
+    """The lowered model in its formats, its layers for where it is placed; still in the host's memory. Raises StageError."""
     formats = _formats_of(lowered)
-    module = load_module(Variant(lowered.directory), card, partial(install_quantized, formats=formats))
+    make = None if lowered.placement.is_cpu else device_layer
+    module = load_module(Variant(lowered.directory), card, partial(install_quantized, formats=formats, make=make))
     if formats.weights in HALF:
         to_half(module, HALF[formats.weights])
     return module
-
-
-def placement_of(lowered: Lowered) -> Placement:
-    """Where to open it. Raises StageError for formats whose kernels are the CPU's."""
-    text = lowered.settings.get("placement")
-    if text is None:
-        return Placement()
-    if lowered.settings["weights"] in (NumberFormat.INT8, NumberFormat.INT4):
-        raise StageError(
-            f"The {lowered.settings['weights']} kernels of the torch runtimes are the CPU's here.",
-            mend="Choose quantization(format=bf16), or project it: gpu(device=h100).",
-        )
-    return decode(Placement, text)
 
 
 def settled(formats: Formats, task: TaskId) -> Formats:

@@ -12,6 +12,7 @@ in place of `path.weight`; everything else is as in a variant.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -55,10 +56,12 @@ def quantized_tensors(model: nn.Module, formats: Formats) -> dict[str, Tensor]:
     return tensors
 
 
-def install_quantized(model: nn.Module, tensors: dict[str, Tensor], formats: Formats) -> bool:
+def install_quantized(
+    model: nn.Module, tensors: dict[str, Tensor], formats: Formats, make: Callable[..., nn.Module] | None = None
+) -> bool:
     """Put quantized layers where `tensors` has them and take their parts out of it; whether there were any.
 
-    Layers that shared a weight share the integers.
+    Layers that shared a weight share the integers. make: makes a layer for another device than the CPU.
     """
     owners = {paths[0]: paths for paths in _owners(model).values()}
     firsts = [name.removesuffix(QWEIGHT) for name in tensors if name.endswith(QWEIGHT)]
@@ -66,7 +69,7 @@ def install_quantized(model: nn.Module, tensors: dict[str, Tensor], formats: For
         parts = {key: tensors.pop(f"{first}.{key}", None) for key in ("qweight", "scale", "zero")}
         for path in owners[first]:
             parent, _, leaf = path.rpartition(".")
-            layer = _layer(model.get_submodule(path), tensors.pop(f"{path}.bias", None), formats, **parts)
+            layer = (make or _layer)(model.get_submodule(path), tensors.pop(f"{path}.bias", None), formats, **parts)
             setattr(model.get_submodule(parent), leaf, layer)
     return bool(firsts)
 

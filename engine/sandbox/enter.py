@@ -27,6 +27,8 @@ CONFIGURATION = (
     "/etc/nsswitch.conf", "/etc/localtime", "/etc/timezone", "/etc/mime.types", "/etc/os-release", "/proc", "/sys",
 )  # fmt: skip
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+ACCELERATORS = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-caps", "kfd", "dri", "dxg")
+"""Below /dev, what drivers of NVIDIA, AMD and Intel talk through: read, written and told by ioctl."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Profile:
     """Writable too, and removed when the child has ended."""
     loopback: bool = False
     """TCP among its own processes, on a network that has nothing but loopback."""
+    accelerators: bool = False
+    """The host's accelerators, which no other child may touch."""
 
 
 def enter(profile: Profile, channel: int) -> tuple[str, ...]:
@@ -83,6 +87,9 @@ def _allowed(profile: Profile, *, own_shm: bool) -> list[tuple[Path, int]]:
     rules = [(Path(p), landlock.READ_AND_EXECUTE) for p in (*SYSTEM, *profile.programs)]
     rules += [(Path(p), landlock.READ) for p in (*CONFIGURATION, *profile.readable)]
     rules += [(Path(p), landlock.READ_FILE | landlock.WRITE_FILE) for p in DEVICES]
+    if profile.accelerators:
+        found = [path for pattern in ACCELERATORS for path in Path("/dev").glob(pattern)]
+        rules += [(path, landlock.READ | landlock.WRITE_FILE | landlock.IOCTL_DEV) for path in found]
     rules += [(Path(p), landlock.WRITE) for p in (*profile.writable, profile.scratch)]
     if own_shm:
         rules.append((Path("/dev/shm"), landlock.WRITE))

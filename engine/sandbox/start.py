@@ -23,7 +23,9 @@ from engine.sandbox.limits import Limits
 _HELLO_SECONDS = 60.0
 _LEVELS = ("none", "partial", "full")
 RANKS = "+ranks"
-"""Ending of a kind whose child has several processes that talk over loopback."""
+"""In a kind: its child has several processes that talk over loopback."""
+DEVICE = "+device"
+"""In a kind: its child may use the host's accelerators."""
 _PACKAGE = Path(engine.__path__[0])
 
 
@@ -40,7 +42,7 @@ def start_child(
 ) -> Child:
     """A fresh child that has entered its sandbox and waits for a request.
 
-    kind: see engine.child; ending in RANKS for several processes. Paths are files or folders that exist; home and temporary files
+    kind: see engine.child; with RANKS for several processes, with DEVICE for accelerators. Paths are files or folders that exist; home and temporary files
     are a folder of its own, gone when it ends. Output is appended to `log`. threads: 0
     takes all cores. The child lives at most as long as this process. Raises ChildError
     when it does not start or is isolated less than `least_level`. module: what is run; it
@@ -62,7 +64,7 @@ def start_child(
         )
     child = Child(process, ours, log, scratch)
     try:
-        child.send({"profile": asdict(_profile(readable, writable, scratch, limits, kind.endswith(RANKS)))})
+        child.send({"profile": asdict(_profile(readable, writable, scratch, limits, kind))})
         child.isolation = tuple(child.receive(_HELLO_SECONDS)["hello"])
         child.level = level_of(child.isolation)
         _demand(child.level, least_level)
@@ -81,7 +83,7 @@ def _demand(level: str, least: str) -> None:
         )
 
 
-def _profile(readable: list[Path], writable: list[Path], scratch: Path, limits: Limits, loopback: bool) -> Profile:
+def _profile(readable: list[Path], writable: list[Path], scratch: Path, limits: Limits, kind: str) -> Profile:
     return Profile(
         programs=_programs(),
         readable=[str(path.resolve()) for path in readable],
@@ -91,7 +93,8 @@ def _profile(readable: list[Path], writable: list[Path], scratch: Path, limits: 
         file_bytes=limits.file_bytes,
         processes=limits.processes,
         scratch=str(scratch),
-        loopback=loopback,
+        loopback=RANKS in kind,
+        accelerators=DEVICE in kind,
     )
 
 
@@ -108,7 +111,7 @@ def _environment(kind: str, scratch: Path, threads: int) -> dict[str, str]:
     What is timed waits for its threads as it would outside (sleeping at once costs eager
     and inductor a wake-up for each operator); everybody else yields the cores.
     """
-    timed = kind.removesuffix(RANKS) in ("measure", "fixed")
+    timed = kind.partition("+")[0] in ("measure", "fixed")
     waiting = {"KMP_BLOCKTIME": "1"} if timed else {"KMP_BLOCKTIME": "0", "OMP_WAIT_POLICY": "PASSIVE"}
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "CC", "CXX", "TZ") if name in os.environ}
     search = dict.fromkeys([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"])

@@ -19,7 +19,7 @@ import pytest
 
 from engine.domain.errors import Cancelled, ChildError, IntakeError, Problem, StageError
 from engine.domain.experiment import Progress
-from engine.sandbox import Child, Limits, start_child, tree
+from engine.sandbox import Child, Limits, enter, landlock, start_child, tree
 from engine.sandbox.enter import level_of
 
 LIMITS = Limits(memory_bytes=2**31, cpu_seconds=60, wall_seconds=60.0, file_bytes=2**26, processes=64)
@@ -332,3 +332,12 @@ def test_less_isolation_than_demanded_is_refused(tmp_path: Path) -> None:
             module="tests.engine.hostile_child",
         )  # fmt: skip
     assert set(Path(tempfile.gettempdir()).glob("speedrail-child-*")) <= before
+
+
+def test_accelerators_are_for_the_kinds_that_ask_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """/dev/tty stands in for a board."""
+    monkeypatch.setattr(enter, "ACCELERATORS", ("tty", "no-such-board*"))
+    profile = enter.Profile([], [], [], 0, 0, 0, 0, "/tmp")
+    without, with_it = (dict(enter._allowed(replace(profile, accelerators=each), own_shm=False)) for each in (False, True))
+    assert set(with_it) - set(without) == {Path("/dev/tty")}
+    assert with_it[Path("/dev/tty")] == landlock.READ | landlock.WRITE_FILE | landlock.IOCTL_DEV

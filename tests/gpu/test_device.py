@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,9 @@ import torch
 from engine.domain.deployment import Placement, Variant
 from engine.executors.accelerator import AcceleratorExecutor
 from engine.executors.torch_local import EagerExecutor
+from engine.measure.boards import board_meter, boards
+from engine.runtimes.device_layers import DeviceInt4Linear, DeviceInt8Linear, DeviceWeightInt8Linear
+from engine.runtimes.integer_layers import pack_int4, quantize_int8
 from engine.tasks.loading import load_module
 from tests.models import tiny_bert, tiny_card, tiny_llama
 
@@ -18,6 +25,9 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.accelerator.is_available(), reason="this machine has no accelerator that torch can use"),
 ]
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="these are kernels of CUDA")
 
 
 def _placement() -> Placement:
@@ -35,14 +45,65 @@ def test_answers_agree_with_the_cpu_and_graphs_replay(tmp_path: Path) -> None:
     executor = AcceleratorExecutor(load_module(Variant(str(tmp_path)), card), _placement())
     for _ in range(2):
         np.testing.assert_allclose(executor.infer(batch)["last_hidden_state"], expected, rtol=1e-2, atol=1e-3)
-    assert executor.device_milliseconds > 0
+    assert executor.device_ms > 0
     assert executor.peak_bytes() > 0
+    assert not executor.unrecorded
 
 
-def test_tokens_agree_with_the_cpu(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_tokens_agree_with_the_cpu(compiled: bool, tmp_path: Path) -> None:
     tiny_llama(tmp_path)
     card = tiny_card(tmp_path)
-    prompt = np.arange(8, dtype=np.int64)[None] + 5
-    expected = EagerExecutor(load_module(Variant(str(tmp_path)), card)).generate(prompt, 6)
-    found = AcceleratorExecutor(load_module(Variant(str(tmp_path)), card), _placement()).generate(prompt, 6)
-    np.testing.assert_array_equal(found.tokens, expected.tokens)
+    expected = EagerExecutor(load_module(Variant(str(tmp_path)), card))
+    executor = AcceleratorExecutor(load_module(Variant(str(tmp_path)), card), _placement(), compiled=compiled)
+    for start, new_tokens in ((5, 6), (9, 6), (5, 12)):
+        prompt = np.arange(8, dtype=np.int64)[None] + start
+        np.testing.assert_array_equal(executor.generate(prompt, new_tokens).tokens, expected.generate(prompt, new_tokens).tokens)
+    assert not executor.unrecorded
+
+
+@needs_cuda
+@pytest.mark.parametrize("rows", [1, 33])
+def test_integer_layers_agree_with_their_floats(rows: int) -> None:
+    torch.manual_seed(0)
+    weight, x = torch.randn(64, 256), torch.randn(rows, 256, device="cuda", dtype=torch.bfloat16)
+    qweight, scale = quantize_int8(weight)
+    expected = x.float() @ (qweight * scale[:, None]).t().cuda()
+    for kind in (DeviceInt8Linear, DeviceWeightInt8Linear):
+        found = kind(qweight, scale, None).cuda()(x).float()
+        assert (found - expected).abs().max() < 0.03 * expected.abs().max()
+
+
+@needs_cuda
+def test_int4_agrees_with_its_floats() -> None:
+    torch.manual_seed(0)
+    values = torch.randint(0, 16, (64, 256), dtype=torch.uint8)
+    scale, zero = (torch.rand(64, 4) + 0.5).bfloat16(), torch.randn(64, 4).bfloat16()
+    x = torch.randn(3, 256, device="cuda", dtype=torch.bfloat16)
+    grid = [part.repeat_interleave(64, 1).float() for part in (scale, zero)]
+    expected = x.float() @ ((values.float() - 8) * grid[0] + grid[1]).t().cuda()
+    found = DeviceInt4Linear(pack_int4(values), scale, zero, None).cuda()(x).float()
+    assert (found - expected).abs().max() < 0.03 * expected.abs().max()
+
+
+@needs_cuda
+def test_the_driver_tells_joules_and_who_computes() -> None:
+    found = boards()
+    assert found, "pip install nvidia-ml-py"
+    assert board_meter(found) is None or found[0].joules() > 0
+    assert all(size >= 0 for size in found[0].users().values())
+
+
+def test_a_sandboxed_child_reaches_the_device_only_when_it_may(tmp_path: Path) -> None:
+    """A whole run, as the product does it: transform and measure in children that may touch the device."""
+    model = tiny_bert(tmp_path / "model")
+    out = tmp_path / "out.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "engine", "run", str(model), "--recipe", "gpu()", "--json", str(out),
+         "--workload", "sequence_length=16,rounds=3,round_seconds=0.2"],
+        env={**os.environ, "SPEEDRAIL_HOME": str(tmp_path / "home")}, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = json.loads(out.read_text())["runs"][1]
+    assert run["status"] == "succeeded", run["reasons"]
+    assert {"device_latency", "device_memory"} <= {m["name"] for m in run["measurements"]}

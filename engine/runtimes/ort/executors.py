@@ -12,15 +12,16 @@ from engine.domain.errors import StageError
 from engine.domain.ports import Array, Batch, Generation, Outputs
 from engine.domain.workload import KvCache
 
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
 
 def open_session(
-    file: Path, threads: int, fixed: dict[str, int] | None = None, profile_prefix: str = ""
+    file: Path, threads: int, fixed: dict[str, int] | None = None, profile_prefix: str = "", device: str = "cpu"
 ) -> onnxruntime.InferenceSession:
     """A session on `threads` threads; `fixed` sets free dimensions by name before the graph is optimised.
 
     With a `profile_prefix` it counts its operators and writes them to a file of that beginning.
-
-    Raises StageError when onnxruntime refuses the file.
+    device: as torch.accelerator names it. Raises StageError when onnxruntime refuses the file or the device.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -31,10 +32,17 @@ def open_session(
         options.profile_file_prefix = profile_prefix
     for name, size in (fixed or {}).items():
         options.add_free_dimension_override_by_name(name, size)
+    provider = _PROVIDERS.get(device, "")
+    if provider not in onnxruntime.get_available_providers():
+        raise StageError(f"The installed onnxruntime has no provider for {device}.", mend="pip install onnxruntime-gpu in place of onnxruntime.")
     try:
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(file), options, providers=[provider])
     except Exception as error:
         raise StageError(f"onnxruntime does not open {file.name}.", where=file.name, detail=str(error)) from error
+    if provider not in session.get_providers():
+        # it says so in its log only, and would be timed on the CPU
+        raise StageError(f"onnxruntime fell back from {provider} to {', '.join(session.get_providers())}.", mend="python -m engine doctor")
+    return session
 
 
 class TensorExecutor:

@@ -11,7 +11,9 @@ from engine.domain.deployment import Applied, Deployment, Lowered, Placement
 from engine.domain.errors import StageError
 from engine.domain.experiment import StageFacts
 from engine.domain.ports import Computed, Context
+from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
+from engine.hardware.accelerators import accelerators
 from engine.hardware.gpus import gpu_of
 from engine.hardware.operators import Network
 from engine.hardware.precisions import precision_named, precision_of
@@ -34,6 +36,20 @@ OPERATORS = "operators.json"
 PRECISION = "projected_precision"
 
 
+_OWN_DEVICES = {RuntimeId.ONNXRUNTIME: "cuda", RuntimeId.OPENVINO: "xpu"}
+"""What runtimes drive without torch."""
+
+
+def _torchs_device() -> str:
+    """Raises StageError when there is none."""
+    import torch
+
+    kind = torch.accelerator.current_accelerator(check_available=True)
+    if kind is None:
+        raise StageError("PyTorch sees no accelerator here.", mend="Run `python -m engine doctor`.")
+    return kind.type
+
+
 class GpuPlacement:
     """A measured run is lowered and opened by its runtime; a projected one is traced and computed."""
 
@@ -50,17 +66,14 @@ class GpuPlacement:
                 "device": gpu.name, "device_source": gpu.source, "provenance": "projected",
             }  # fmt: skip
             return Applied(deployment, StageFacts(self.spec.id, 0.0, facts))
-        import torch
-
-        if not torch.accelerator.is_available():
-            raise StageError("PyTorch sees no accelerator here.", mend="Run `python -m engine doctor`.")
-        kind = torch.accelerator.current_accelerator()
-        assert kind is not None
+        kind = _OWN_DEVICES.get(deployment.runtime) or _torchs_device()
         placement = Placement(
-            device=kind.type, tf32=config.tf32, cuda_graphs=config.cuda_graphs and kind.type == "cuda",
-            channels_last=config.channels_last, attention=str(config.attention),
+            device=kind, tf32=config.tf32, cuda_graphs=config.cuda_graphs and kind == "cuda", channels_last=config.channels_last,
+            attention=str(config.attention),
         )  # fmt: skip
-        facts = {"device": str(kind.type), "tf32": placement.tf32, "cuda_graphs": placement.cuda_graphs}
+        facts = {"device": ", ".join(a.name for a in accelerators() if a.kind == kind) or kind, "provenance": "measured"}
+        if deployment.runtime not in _OWN_DEVICES:
+            facts |= {"tf32": placement.tf32, "cuda_graphs": placement.cuda_graphs}
         return Applied(deployment.with_(placement=placement), StageFacts(self.spec.id, 0.0, facts))
 
     def lower(self, deployment: Deployment, context: Context) -> Lowered:

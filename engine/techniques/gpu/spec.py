@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from engine.domain.artifact import ArtifactFormat
+from engine.domain.artifact import TaskId
 from engine.domain.knobs import Config, knob
 from engine.domain.metrics import Provenance
 from engine.domain.recipe import RuntimeId, TechniqueId
-from engine.domain.technique import After, Family, Obstacle, Phase, RunsOn, Situation, TechniqueSpec
+from engine.domain.technique import After, Family, Obstacle, Phase, Situation, TechniqueSpec
 from engine.hardware.gpus import gpus
 
 AUTO = "auto"
@@ -42,18 +42,33 @@ class GpuConfig(Config):
     )
 
 
+_WHEEL = "Install PyTorch's wheel for it (pytorch.org/get-started)"
+MENDS = {
+    RuntimeId.EAGER: _WHEEL,
+    RuntimeId.INDUCTOR: f"{_WHEEL}, which brings triton along",
+    RuntimeId.ONNXRUNTIME: "pip install onnxruntime-gpu in place of onnxruntime",
+    RuntimeId.OPENVINO: "openvino drives Intel's GPUs only",
+}  # fmt: skip
+"""What lets a runtime open models on this host's device."""
+
+
 def obstacles(config: GpuConfig, situation: Situation) -> list[Obstacle]:
     if config.device != AUTO:
         return []
-    if not situation.host.accelerators:
+    able, runtime = situation.host.device_runtimes, situation.runtime
+    if not able:
         return [
             Obstacle(
-                "This host has no accelerator that the installed PyTorch can use.",
+                "This host has no accelerator that the installed libraries can use.",
                 "Project it on a device instead, for example gpu(device=h100); `python -m engine doctor` says what is missing.",
             )
         ]
-    if situation.card.format is ArtifactFormat.ONNX or situation.runtime is not RuntimeId.EAGER:
-        return [Obstacle(f"{situation.runtime} is measured on the CPU only.", "Choose @eager, or project it: gpu(device=h100).")]
+    if runtime not in able:
+        return [Obstacle(f"{runtime} cannot open a model on this host's GPU.", f"{MENDS[runtime]}, or choose @{' or @'.join(able)}.")]
+    if runtime is RuntimeId.ONNXRUNTIME and situation.task is TaskId.CAUSAL_LM:
+        return [Obstacle("The KV cache of our onnxruntime graphs lies in the host's memory.", "Choose @eager or @inductor.")]
+    if runtime is RuntimeId.ONNXRUNTIME and TechniqueId("quantization") in situation.chosen:
+        return [Obstacle("onnxruntime's CUDA provider has no kernels for the integers of its quantizers.", "Choose @eager or @inductor.")]
     return []
 
 
@@ -71,10 +86,6 @@ SPEC = TechniqueSpec(
     implementation="engine.techniques.gpu.apply:GpuPlacement",
     rules=(
         After(TechniqueId("quantization"), "Formats are chosen first; the device's kernels realise them."),
-        RunsOn(
-            frozenset({RuntimeId.EAGER, RuntimeId.INDUCTOR, RuntimeId.ONNXRUNTIME}),
-            "openvino serves Intel devices only, which are not measured here yet.",
-        ),
     ),
     obstacles=obstacles,
     provenance=provenance,

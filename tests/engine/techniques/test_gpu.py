@@ -30,6 +30,7 @@ from engine.techniques.gpu.spec import DeviceChoice, GpuConfig
 from tests.models import tiny_bert, tiny_card, tiny_llama
 
 HOST = HostFacts("host", "a CPU", 2, 2**34, frozenset({"avx2"}))
+WITH_T4 = replace(HOST, accelerators=("cuda:NVIDIA T4",), device_runtimes=("eager",))
 WORKLOAD = Workload(batch_size=2, sequence_length=16, new_tokens=5)
 H100 = GpuConfig(device=DeviceChoice("h100"))
 
@@ -106,8 +107,26 @@ def test_without_an_accelerator_the_host_is_refused_with_its_mend(tmp_path: Path
     tiny_bert(tmp_path)
     plan = make_plan(parse_recipe("gpu()"), tiny_card(tmp_path), HOST)
     assert [o.mend for o in plan.refusals if "h100" in o.mend]
-    here = make_plan(parse_recipe("gpu()"), tiny_card(tmp_path), replace(HOST, accelerators=("cuda:NVIDIA T4",)))
+    here = make_plan(parse_recipe("gpu()"), tiny_card(tmp_path), WITH_T4)
     assert here.runs and here.provenance is Provenance.MEASURED
+
+
+@pytest.mark.parametrize(
+    ("recipe", "mend"),
+    [("gpu()@onnxruntime", "onnxruntime-gpu"), ("gpu()@openvino", "Intel"), ("gpu()@inductor", "triton")],
+)
+def test_a_runtime_that_cannot_reach_the_device_is_refused_with_its_mend(recipe: str, mend: str, tmp_path: Path) -> None:
+    tiny_bert(tmp_path)
+    plan = make_plan(parse_recipe(recipe), tiny_card(tmp_path), WITH_T4)
+    assert [o.mend for o in plan.refusals if mend in o.mend and "@eager" in o.mend]
+
+
+@pytest.mark.parametrize("recipe", ["gpu()@onnxruntime", "quantization(format=int8)+gpu()@onnxruntime"])
+def test_what_onnxruntimes_provider_lacks_is_refused(recipe: str, tmp_path: Path) -> None:
+    (tiny_bert if "int8" in recipe else tiny_llama)(tmp_path)
+    able = replace(WITH_T4, device_runtimes=("eager", "onnxruntime"))
+    plan = make_plan(parse_recipe(recipe), tiny_card(tmp_path), able)
+    assert [o for o in plan.refusals if "Choose @eager or @inductor." in o.mend]
 
 
 @pytest.mark.parametrize("recipe", ["gpu(device=h100)", "quantization(format=int8)+gpu(device=t4)@inductor"])
