@@ -24,6 +24,7 @@ from engine.domain.ports import Batch, Generation, Outputs
 from engine.domain.workload import KvCache
 from engine.executors.torch_compiled import hand_out, repeated_blocks
 from engine.executors.torch_local import EagerExecutor, can_generate, causal_lm_of, to_array, to_tensor
+from engine.runtimes.device_layers import skip_zeros
 from engine.tasks.traceable import Traceable
 
 Function = Callable[..., tuple[Tensor, ...]]
@@ -59,6 +60,7 @@ class AcceleratorExecutor(EagerExecutor):
         torch.set_float32_matmul_precision("high" if placement.tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = placement.tf32
         module.to(self._device)
+        self.sparse_layers = skip_zeros(module) if self._device.type == "cuda" else 0
         if placement.channels_last:
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._blocks: list[nn.Module] = repeated_blocks(module.model) if compiled and can_generate(module) else []

@@ -72,6 +72,8 @@ def precision_of(formats: Formats, task: TaskId, *, tf32: bool = True) -> Precis
         return PRECISIONS[_BY_MODE.get(formats.mode, bare)]
     if formats.weights is NumberFormat.INT4:
         return int4_weights(formats.group_size or DEFAULT_GROUP)
+    if formats.weights in (NumberFormat.FP8, NumberFormat.FP16):
+        return PRECISIONS[str(formats.weights)]
     if formats.weights is NumberFormat.FP32:
         return PRECISIONS["tf32" if tf32 else "fp32"]
     return PRECISIONS["bf16"]

@@ -62,6 +62,8 @@ def test_a_wrong_order_cannot_be_built() -> None:
     ("recipe", "model", "says"),
     [
         ("pruning(kind=semi_structured, sparsity=0.5)", "encoder", "this host has no GPU"),
+        ("pruning(kind=semi_structured, sparsity=0.5, importance=sparsegpt)", "encoder", "two of every four"),
+        ("quantization(format=fp8)", "encoder", "Hopper"),
         ("pruning(kind=unstructured, recover=true)", "encoder", "would come back"),
         ("pruning(importance=sparsegpt)", "encoder", "single weights"),
         ("pruning(kind=unstructured, importance=taylor)", "encoder", "whole neurons"),

@@ -123,9 +123,9 @@ def of_one_replica(request: OpenRequest) -> OpenRequest:
 
 
 def _open_all(groups: Sequence[Group], request: OpenRequest, layout: Layout) -> dict[str, Any]:
-    for group, port in zip(groups, _free_ports(len(groups)), strict=True):
+    for index, (group, port) in enumerate(zip(groups, _free_ports(len(groups)), strict=True)):
         for peer in group.peers:
-            place = Place(peer.rank, layout.degree, port=port)
+            place = Place(peer.rank, layout.degree, port=port, device=index * layout.degree + peer.rank)
             message = {"do": "open", "request": as_data(request), "place": as_data(place)}
             Group([peer], layout.timeout).begin(message)
         group.expect(OPEN_SECONDS)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
+from engine.domain.deployment import Placement
 from engine.domain.errors import StageError
 from engine.domain.layout import Cut
 from engine.domain.ports import Array, Batch, Executor, Generation, Outputs
@@ -24,13 +25,14 @@ LINK = "link"
 class Place:
     """Which rank this is and where the ranks of its group meet (torch.distributed's master).
 
-    port 0: torchrun has said it in the environment.
+    port 0: torchrun has said it in the environment. device: which of the host's accelerators is this worker's.
     """
 
     rank: int
     ranks: int
     address: str = "127.0.0.1"
     port: int = 0
+    device: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,11 @@ class WholePart:
 def open_part(request: OpenRequest, place: Place) -> Part:
     """Load what this rank needs and meet the others. Raises StageError."""
     layout = request.lowered.layout
+    device = take_device(request.lowered.placement, place)
     if place.ranks == 1:
         runtime = runtime_of(request.lowered.runtime)
         return WholePart(runtime.open(request.lowered, request.card, request.workload, request.threads))
-    meet(place, layout.timeout)
+    meet(place, layout.timeout, device)
     if layout.cut is Cut.TENSOR:
         from engine.executors.spread.tensor import TensorPart
 
@@ -129,8 +132,24 @@ def open_part(request: OpenRequest, place: Place) -> Part:
     return PipelinePart(request, place)
 
 
-def meet(place: Place, timeout: float) -> None:
-    """Join the group, once in a process. Raises StageError when the others do not come or the port is taken.
+def take_device(placement: Placement, place: Place) -> str:
+    """A device for each worker of the host: the kind, with this worker's made the current one. Raises StageError."""
+    if placement.is_cpu:
+        return "cpu"
+    import torch
+
+    count = torch.accelerator.device_count()
+    if place.device >= count:
+        raise StageError(
+            f"Worker {place.device + 1} has no device of its own: this host has {count}.",
+            mend=f"Choose at most {count} workers on it." if count > 1 else "Leave out gpu(), or the workers.",
+        )
+    torch.accelerator.set_device_index(place.device)
+    return placement.device
+
+
+def meet(place: Place, timeout: float, device: str = "cpu") -> None:
+    """Join the group, once in a process; its tensors lie on devices of that kind. Raises StageError when the others do not come or the port is taken.
 
     Never left and joined again: torchrun keeps one store for all of a launch, and a second group of the same name
     would find the first one's addresses in it.
@@ -142,7 +161,7 @@ def meet(place: Place, timeout: float) -> None:
     where = f"tcp://{place.address}:{place.port}" if place.port else "env://"
     try:
         dist.init_process_group(
-            "gloo", init_method=where, rank=place.rank, world_size=place.ranks, timeout=timedelta(seconds=timeout)
+            dist.get_default_backend_for_device(device), init_method=where, rank=place.rank, world_size=place.ranks, timeout=timedelta(seconds=timeout)
         )
     except (RuntimeError, ValueError) as error:
         taken = "EADDRINUSE" in str(error) or "address already in use" in str(error).lower()

@@ -41,7 +41,8 @@ class PipelinePart:
         cutter = Cutter(place.ranks)
         example = _example(module, request, batch // self._microbatches, self._dtype)
         pipe = _traced(module, example, cutter)
-        stage: Any = pipe.build_stage(place.rank, torch.device("cpu"))
+        self._device = torch.device(request.lowered.placement.device)
+        stage: Any = pipe.build_stage(place.rank, self._device)
         if request.lowered.runtime is RuntimeId.INDUCTOR:
             stage.submod = torch.compile(stage.submod, dynamic=False, options={"freezing": True})
         self._watch(stage)
@@ -55,13 +56,13 @@ class PipelinePart:
 
     def infer(self, batch: Batch) -> Outputs | None:
         self._recorder.clear()
-        tensors = [to_tensor(batch[name], self._dtype) for name in self._names]
+        tensors = [to_tensor(batch[name], self._dtype).to(self._device) for name in self._names]
         with torch.inference_mode():
             made: Any = self._schedule.step(*tensors) if self._place.rank == 0 else self._schedule.step()
         if self._place.rank < self._place.ranks - 1:
             return None
         outputs = made if isinstance(made, (tuple, list)) else (made,)
-        return {name: to_array(value) for name, value in zip(self._outputs, outputs, strict=True)}
+        return {name: to_array(value.cpu()) for name, value in zip(self._outputs, outputs, strict=True)}
 
     def generate(self, input_ids: Array, new_tokens: int, began: float) -> Generation | None:
         raise StageError("A pipeline of a traced graph does not generate text.", mend="Ask it for outputs instead.")

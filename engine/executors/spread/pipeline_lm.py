@@ -55,6 +55,8 @@ class PipelineLMPart:
         self._made: Tensor | None = None
         self._sending: list[tuple[Any, Tensor]] = []
         keep_blocks(model, blocks, edges[place.rank], edges[place.rank + 1])
+        self._device = torch.device(request.lowered.placement.device)
+        model.to(self._device)
         self._tap(blocks[edges[place.rank]], blocks[edges[place.rank + 1] - 1])
         stages = [sum(costs[a:b]) for a, b in pairwise(edges)]
         self.facts: dict[str, Any] = {
@@ -66,17 +68,17 @@ class PipelineLMPart:
 
     def infer(self, batch: Batch) -> Outputs | None:
         self._recorder.clear()
-        ids = torch.from_numpy(batch["input_ids"])
+        ids = torch.from_numpy(batch["input_ids"]).to(self._device)
         with torch.inference_mode():
             found = [self._logits(rows, i, None, whole=True) for i, rows in enumerate(self._rows(ids))]
             self._sent()
         if not self._is_last:
             return None
-        return {"logits": to_array(torch.cat([f for f in found if f is not None]))}
+        return {"logits": to_array(torch.cat([f for f in found if f is not None]).cpu())}
 
     def generate(self, input_ids: Array, new_tokens: int, began: float) -> Generation | None:
         self._recorder.clear()
-        rows = self._rows(torch.from_numpy(input_ids))
+        rows = self._rows(torch.from_numpy(input_ids).to(self._device))
         caches = [DynamicCache(config=self._model.config) for _ in rows]
         tokens: list[list[Tensor]] = [[] for _ in rows]
         times: list[float] = []
@@ -87,7 +89,7 @@ class PipelineLMPart:
                     logits = self._logits(ids, i, caches[i], whole=False)
                     if logits is not None:
                         token = logits[:, -1:].argmax(-1)
-                        tokens[i].append(token)
+                        tokens[i].append(token.cpu())  # a token's time is when the host has it
                         if step + 1 < new_tokens:
                             self._send(token, 0, i)
                 times.append(time.monotonic() - began)
@@ -104,7 +106,7 @@ class PipelineLMPart:
 
     def _next_ids(self, rows: int, item: int) -> Tensor:
         """The token that the last rank chose; ranks between need only its shape."""
-        ids = torch.zeros(rows, 1, dtype=torch.int64)
+        ids = torch.zeros(rows, 1, dtype=torch.int64, device=self._device)
         if self._is_first:
             with self._recorder.during(LINK, item):
                 dist.recv(ids, self._place.ranks - 1)
@@ -113,7 +115,7 @@ class PipelineLMPart:
     def _logits(self, ids: Tensor, item: int, cache: Any, *, whole: bool) -> Tensor | None:
         """This rank's blocks over `ids`; logits on the last rank, of all positions or of the last one."""
         if not self._is_first:
-            self._received = torch.empty(*ids.shape, self._hidden, dtype=self._dtype)
+            self._received = torch.empty(*ids.shape, self._hidden, dtype=self._dtype, device=self._device)
             with self._recorder.during(LINK, item):
                 dist.recv(self._received, self._place.rank - 1)
         options: dict[str, Any] = {"input_ids": ids, "past_key_values": cache, "use_cache": cache is not None}

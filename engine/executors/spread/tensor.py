@@ -38,6 +38,8 @@ class TensorPart:
         self._recorder = Recorder()
         plan = plan_of(self._module.model, place.ranks, attention=layout.split_attention)
         split = split_layers(self._module.model, plan, place, self._recorder)
+        self._device = torch.device(request.lowered.placement.device)
+        self._module.to(self._device)
         self._call: Any = self._module
         if request.lowered.runtime is RuntimeId.INDUCTOR:
             self._call = torch.compile(self._module, dynamic=False)
@@ -50,18 +52,18 @@ class TensorPart:
 
     def infer(self, batch: Batch) -> Outputs | None:
         self._recorder.clear()
-        tensors = [to_tensor(batch[name], self._dtype) for name in self._module.inputs]
+        tensors = [to_tensor(batch[name], self._dtype).to(self._device) for name in self._module.inputs]
         with torch.inference_mode(), self._recorder.during(COMPUTE, 0):
             outputs = self._call(*tensors)
         if self._place.rank:
             return None
-        return {name: to_array(value) for name, value in zip(self._module.outputs, outputs, strict=True)}
+        return {name: to_array(value.cpu()) for name, value in zip(self._module.outputs, outputs, strict=True)}
 
     def generate(self, input_ids: Array, new_tokens: int, began: float) -> Generation | None:
         self._recorder.clear()
         model = causal_lm_of(self._module)
         cache = DynamicCache(config=model.config)
-        tokens, times, step = [], [], torch.from_numpy(input_ids)
+        tokens, times, step = [], [], torch.from_numpy(input_ids).to(self._device)
         with torch.inference_mode():
             for index in range(new_tokens):
                 with self._recorder.during(COMPUTE, index):
@@ -69,7 +71,7 @@ class TensorPart:
                 step = logits[:, -1:].argmax(-1)
                 # unlike CPUs may round unlike: all go on with the same token
                 dist.broadcast(step, 0)
-                tokens.append(step)
+                tokens.append(step.cpu())  # a token's time is when the host has it
                 times.append(time.monotonic() - began)
         return None if self._place.rank else Generation(torch.cat(tokens, dim=1).numpy(), tuple(times))
 

@@ -34,13 +34,14 @@ from engine.techniques.pruning.cutting import (
     demand_places,
     least_everywhere,
 )
-from engine.techniques.pruning.masks import mask_weights, maskable
+from engine.techniques.pruning.masks import mask_two_of_four, mask_weights, maskable
 from engine.techniques.pruning.sensitivity import scan
 from engine.techniques.pruning.sparsegpt import sparsify
 from engine.techniques.pruning.spec import SPEC, Importance, Kind, PruningConfig, PruningTarget, Ratios
 from engine.training.distil import Course, Taught, distil
 
 STILL_DENSE = "Masks are still dense: the matrices keep their shape, so no speedup is expected."
+TWO_OF_FOUR = "Two of every four weights of the linear layers are zero; the GPU's sparse tensor cores skip them in bf16 and fp16."
 NOT_RECOVERED = "Nothing was trained after the cut: expect the quality to suffer, and choose recover=true if it does."
 
 
@@ -92,7 +93,7 @@ class _Work:
     def run(self) -> None:
         if self.target == "weights":
             self._mask()
-            self.remarks.append(STILL_DENSE)
+            self.remarks.append(TWO_OF_FOUR if self._config.kind is Kind.SEMI_STRUCTURED else STILL_DENSE)
             return
         rounds = self._config.rounds
         for index in range(rounds):
@@ -158,7 +159,10 @@ class _Work:
             return
         moments = self._evidence(paths).moments
         with torch.no_grad():
-            mask_weights(module.model, config.sparsity, moments)
+            if config.kind is Kind.SEMI_STRUCTURED:
+                mask_two_of_four(module.model, moments)
+            else:
+                mask_weights(module.model, config.sparsity, moments)
 
     def _evidence(self, places: Sequence[str]) -> Evidence:
         context, card = self._context, self._deployment.card

@@ -112,20 +112,20 @@ def _importance_obstacles(config: PruningConfig) -> list[Obstacle]:
         return [Obstacle("SparseGPT chooses single weights, not whole neurons.", "Choose importance=activation, or kind=unstructured.")]
     if config.kind is not Kind.STRUCTURED and config.importance is Importance.TAYLOR:
         return [Obstacle("Taylor importance is of whole neurons, not of single weights.", "Choose importance=activation or sparsegpt.")]
+    if config.kind is Kind.SEMI_STRUCTURED and config.importance is Importance.SPARSEGPT:
+        return [Obstacle("SparseGPT zeroes weights anywhere, not two of every four.", "Choose importance=activation, or kind=unstructured.")]
     if config.kind is Kind.SEMI_STRUCTURED and config.sparsity != 0.5:
         return [Obstacle("2:4 is a sparsity of one half.", "Choose sparsity=0.5.")]
     return []
 
 
 def _semi_structured_obstacles(situation: Situation) -> list[Obstacle]:
-    gpus = ", ".join(situation.host.accelerators)
-    return [
-        Obstacle(
-            "2:4 sparsity gains only on NVIDIA GPUs from Ampere on, whose tensor cores skip the zeros; "
-            + (f"on this host's {gpus} they are not driven yet." if gpus else "this host has no GPU, and a CPU multiplies them."),
-            "Choose kind=structured.",
-        )
-    ]
+    skipped = "2:4 sparsity gains only on NVIDIA GPUs from Ampere on, whose tensor cores skip the zeros; "
+    if not any(name.startswith("cuda:") for name in situation.host.accelerators):
+        return [Obstacle(f"{skipped}this host has no GPU, and a CPU multiplies them.", "Choose kind=structured.")]
+    if TechniqueId("gpu") not in situation.chosen:
+        return [Obstacle(f"{skipped}this recipe stays on the CPU, which multiplies them.", "Add gpu(), or choose kind=structured.")]
+    return []
 
 
 def _target_obstacles(config: PruningConfig, situation: Situation) -> list[Obstacle]:

@@ -16,6 +16,7 @@ class Format(StrEnum):
     INT8 = "int8"
     BF16 = "bf16"
     FP16 = "fp16"
+    FP8 = "fp8"
     INT4 = "int4"
 
 
@@ -85,7 +86,7 @@ def obstacles(config: QuantizationConfig, situation: Situation) -> list[Obstacle
 
 def _array_obstacles(config: QuantizationConfig) -> list[Obstacle]:
     """An array of integer cores has formats of its own, whatever the runtimes have."""
-    if config.format in (Format.BF16, Format.FP16):
+    if config.format in (Format.BF16, Format.FP16, Format.FP8):
         return [Obstacle(f"An FPGA's array multiplies integers, not {config.format}.", "Choose format=int8 or format=int4.")]
     if config.mode in (Mode.DYNAMIC, Mode.WEIGHT_ONLY):
         return [Obstacle(f"An FPGA's array has calibrated integers on both sides, no {config.mode} ones.", "Leave the mode to auto.")]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
 from engine.domain.host import HostFacts
 from engine.domain.knobs import KnobValue, format_value
-from engine.domain.recipe import RuntimeId
+from engine.domain.recipe import RuntimeId, TechniqueId
 from engine.domain.technique import Obstacle, Situation
 
 EVERY_TASK = frozenset(TaskId)
@@ -134,6 +134,11 @@ def _unheeded(situation: Situation, format: str, mode: str, name: str, value: Kn
 
 def unsupported_reason(situation: Situation, format: str, mode: str) -> Obstacle | None:
     """Why this runtime cannot realise the format for this model here, or None."""
+    if format == "fp8":
+        return Obstacle(
+            "Only GPUs from NVIDIA's Ada and Hopper and AMD's CDNA 3 on multiply fp8, and its kernels are not driven here yet.",
+            "Project it: python -m engine project MODEL --device h100 --recipe 'quantization(format=fp8)'.",
+        )
     covering = [s for s in SUPPORT if s.format == format and s.covers(situation.card)]
     rows = [s for s in covering if s.runtime is situation.runtime]
     if not rows:
@@ -142,7 +147,9 @@ def unsupported_reason(situation: Situation, format: str, mode: str) -> Obstacle
             f"{situation.runtime} has no {format} for a {situation.task.label.lower()}.",
             f"Choose @{' or @'.join(able)}." if able else "Choose another format.",
         )
-    fitting = [row for row in rows if row.fits(situation.host)]
+    # a GPU has the arithmetic that the processor lacks
+    placed = TechniqueId("gpu") in situation.chosen and bool(situation.host.device_runtimes)
+    fitting = [row for row in rows if placed or row.fits(situation.host)]
     asked = [row for row in rows if mode in ("auto", *row.modes)]
     lacking = next((row.needs for row in asked if row.needs), "")
     if asked and lacking and not any(row in fitting for row in asked):

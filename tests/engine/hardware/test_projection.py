@@ -92,6 +92,8 @@ def test_formats_of_a_recipe_become_precisions() -> None:
     int4 = Formats(weights=NumberFormat.INT4, mode=QuantizationMode.WEIGHT_ONLY, group_size=32)
     assert precision_of(int4, LM) == precision_named("int4-weights-g32")
     assert precision_of(Formats(), LM).compute == "tf32"
+    assert precision_of(Formats(weights=NumberFormat.FP8), LM).weight_bits == 8
+    assert precision_of(Formats(weights=NumberFormat.FP16), LM).compute == "fp16"
     assert precision_of(Formats(), LM, tf32=False).compute == "fp32"
     assert precision_of(Formats(weights=NumberFormat.INT8, mode=QuantizationMode.STATIC), LM).activation_bits == 8
     with pytest.raises(NotFound, match="bf16"):

@@ -68,7 +68,7 @@ def test_measured_operators_lie_under_measured_ceilings() -> None:
     assert found is not None and found.provenance is Provenance.MEASURED
     first, second = found.points
     # two equal layers are one point at their common pace: 2e8 FLOPs in 8 ms
-    assert (first.name, first.count, first.share) == ("dense", 2, pytest.approx(0.8))
+    assert (first.name, first.count, first.share) == ("next layer", 2, pytest.approx(0.8))
     assert first.flops_per_second == pytest.approx(2e8 / 8e-3)
     assert found.reached(first) == pytest.approx(0.25) and first.bound == "compute"
     assert second.bound == "memory" and found.reached(second) == pytest.approx(0.5)

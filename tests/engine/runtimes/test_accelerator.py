@@ -16,7 +16,14 @@ from engine.domain.deployment import Formats, NumberFormat, Placement, Quantizat
 from engine.domain.errors import StageError
 from engine.executors.accelerator import WARM_CALLS, AcceleratorExecutor, Function
 from engine.executors.torch_local import EagerExecutor
-from engine.runtimes.device_layers import DeviceInt4Linear, DeviceInt8Linear, DeviceWeightInt8Linear
+from engine.runtimes.device_layers import (
+    DeviceInt4Linear,
+    DeviceInt8Linear,
+    DeviceWeightInt8Linear,
+    device_layer,
+    is_two_of_four,
+    skip_zeros,
+)
 from engine.runtimes.integer_layers import pack_int4, quantize_int8, unpack_int4
 from engine.runtimes.ort.executors import open_session
 from engine.runtimes.torch_quantization import install_quantized, quantized_tensors
@@ -136,8 +143,6 @@ def test_int4_runs_through_the_devices_kernel_on_fake_tensors() -> None:
 
 @pytest.mark.parametrize("mode", [QuantizationMode.DYNAMIC, QuantizationMode.WEIGHT_ONLY])
 def test_our_int8_files_open_with_the_devices_layers(mode: QuantizationMode, tmp_path: Path) -> None:
-    from engine.runtimes.device_layers import device_layer
-
     tiny_bert(tmp_path)
     card, formats = tiny_card(tmp_path), Formats(weights=NumberFormat.INT8, mode=mode)
     plain, placed = (load_module(Variant(str(tmp_path)), card) for _ in range(2))
@@ -150,6 +155,16 @@ def test_our_int8_files_open_with_the_devices_layers(mode: QuantizationMode, tmp
     found = AcceleratorExecutor(placed, replace(STAND_IN, channels_last=False)).infer(batch)["last_hidden_state"]
     cosine = (found * expected).sum() / np.linalg.norm(found) / np.linalg.norm(expected)
     assert cosine > 0.99
+
+
+def test_the_pattern_of_sparse_kernels_is_recognised() -> None:
+    dense = torch.ones(2, 8)
+    assert not is_two_of_four(dense)
+    dense.view(-1, 4)[:, 1:3] = 0
+    assert is_two_of_four(dense)
+    assert not is_two_of_four(torch.zeros(2, 6))
+    layer = torch.nn.Linear(8, 2, dtype=torch.bfloat16)
+    assert skip_zeros(layer) == 0  # it is dense
 
 
 def test_onnxruntime_without_its_gpu_package_refuses_the_device(tmp_path: Path) -> None:

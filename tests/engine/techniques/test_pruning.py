@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from engine.domain.artifact import ModelCard, TaskId, TensorSpec
@@ -25,7 +26,7 @@ from engine.executors.torch_local import EagerExecutor
 from engine.surgery.matrices import kept_size
 from engine.tasks.loading import load_module, save_variant
 from engine.tasks.traceable import Traceable, parameters_of
-from engine.techniques.pruning.apply import STILL_DENSE, Pruning
+from engine.techniques.pruning.apply import STILL_DENSE, TWO_OF_FOUR, Pruning
 from engine.techniques.pruning.cutting import least_everywhere
 from engine.techniques.pruning.sensitivity import Scan
 from engine.techniques.pruning.spec import PruningConfig
@@ -169,6 +170,15 @@ def test_masks_zero_the_share_asked_for_and_say_no_speedup(
     assert all(abs(share - 0.5) < 0.03 for share in shares)
     zeros = sum(int((p == 0).sum()) for p in pruned.model.parameters())
     assert facts["zero_share_after"] == pytest.approx(zeros / parameters_of(pruned), abs=1e-5)
+
+
+@pytest.mark.parametrize("importance", ["activation", "magnitude"])
+def test_two_of_every_four_inputs_go(importance: str, tiny: dict[str, Path], tmp_path: Path) -> None:
+    applied, pruned = prune(tiny["bert"], tmp_path, kind="semi_structured", sparsity=0.5, importance=importance)
+    assert applied.facts.remarks == (TWO_OF_FOUR,)
+    layers = [m.weight for m in pruned.model.modules() if type(m) is nn.Linear]
+    assert len(layers) == 12
+    assert all((weight.reshape(-1, 4).count_nonzero(1) <= 2).all() for weight in layers)
 
 
 def test_what_is_passed_in_stays_usable(tiny: dict[str, Path], tmp_path: Path) -> None:
