@@ -63,5 +63,6 @@ class Roofline:
         return sum(p.share for p in self.points)
 
     def reached(self, point: RooflinePoint) -> float:
-        """What a point reaches of its ceiling; above 1 where its data came out of a cache."""
-        return point.flops_per_second / self.ceilings.roof(point.intensity, point.format)
+        """What a point reaches of its ceiling; above 1 where its data came out of a cache, 0 where it does no arithmetic."""
+        roof = self.ceilings.roof(point.intensity, point.format)
+        return point.flops_per_second / roof if roof else 0.0

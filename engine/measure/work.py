@@ -19,7 +19,7 @@ _KINDS: tuple[tuple[OperatorKind, re.Pattern[str]], ...] = tuple(
         (OperatorKind.MATMUL, r"matmul|gemm|fullyconnected|pack_mm|^(b|add|badd|int_)?mm$|^q?linear(_|$)"),
         (OperatorKind.NORM, r"norm|^mvn$"),
         (OperatorKind.SOFTMAX, r"softmax"),
-        (OperatorKind.ELEMENTWISE, r"^(qlinear)?(add|sub|mul|div|pow|sqrt|erf|relu|leakyrelu|tanh|sigmoid|silu|swish)_?$|gelu$|^eltwise$|^subgraph$"),
+        (OperatorKind.ELEMENTWISE, r"^(qlinear)?(add|sub|mul|div|pow|sqrt|erf|relu|leakyrelu|tanh|sigmoid|silu|swish)_?$|gelu$|^eltwise$"),
     )
 )  # fmt: skip
 """The first that is found in a type's name, in lower case and without underscores around it."""
@@ -70,8 +70,10 @@ def flops_of(type: str, inputs: Sequence[Shape], output: Shape) -> float:
         case OperatorKind.ATTENTION:
             if len(inputs) < 2 or len(inputs[0]) < 3 or len(inputs[1]) != len(inputs[0]):
                 return 0.0
-            queries, keys = inputs[:2]
-            return 4.0 * prod(queries) * keys[-2]
+            queries = inputs[0]
+            # with a cache among the inputs, that is what is attended to
+            alike = [shape for shape in inputs[1:] if len(shape) == len(queries) and shape[-1] == inputs[1][-1]]
+            return 4.0 * prod(queries) * max(shape[-2] for shape in alike)
         case OperatorKind.OTHER | OperatorKind.EMBEDDING:
             return 0.0
         case _:

@@ -12,7 +12,8 @@ from engine.domain.artifact import ModelCard
 from engine.domain.deployment import Lowered
 from engine.domain.operators import OVERHEAD, OperatorProfile, OperatorTime, profile_of
 from engine.domain.ports import Executor
-from engine.measure.work import flops_of
+from engine.hardware.operators import OperatorKind
+from engine.measure.work import flops_of, kind_of
 from engine.runtimes.onnxruntime import MODEL, executor_on
 from engine.runtimes.ort.executors import open_session
 
@@ -64,7 +65,7 @@ def operators_of(events: list[dict[str, Any]], calls: int) -> list[OperatorTime]
             times[name] += event["dur"]
             counts[name] += 1
             flops[name] += _flops(event["args"])
-            sizes[name] += sum(int(event["args"].get(f"{part}_size", 0)) for part in _PARTS)
+            sizes[name] += _bytes(event["args"])
             latest[name] = event["args"]
     found = [
         OperatorTime(
@@ -96,8 +97,19 @@ def _shapes(arguments: dict[str, Any], of: str = "input_type_shape") -> tuple[tu
 
 
 def _flops(arguments: dict[str, Any]) -> float:
-    outputs = _shapes(arguments, "output_type_shape")
-    return flops_of(arguments["op_name"], _shapes(arguments), outputs[0]) if outputs else 0.0
+    outputs, inputs = _shapes(arguments, "output_type_shape"), _shapes(arguments)
+    if arguments["op_name"] == "GroupQueryAttention" and len(inputs) > 3:
+        inputs = (inputs[0], (*inputs[0][:-2], inputs[3][-2], inputs[0][-1]))  # the keys are those in the cache
+    return flops_of(arguments["op_name"], inputs, outputs[0]) if outputs else 0.0
+
+
+def _bytes(arguments: dict[str, Any]) -> float:
+    told = sum(int(arguments.get(f"{part}_size", 0)) for part in _PARTS)
+    inputs, outputs = _shapes(arguments), _shapes(arguments, "output_type_shape")
+    if kind_of(arguments["op_name"]) is not OperatorKind.MATMUL or not outputs or sum(len(shape) > 1 for shape in inputs) > 1:
+        return told
+    # a product whose weights were packed at the start tells nothing of them
+    return told + inputs[0][-1] * outputs[0][-1] * (1 if _precision(arguments) == "int8" else 4)
 
 
 def _precision(arguments: dict[str, Any]) -> str:

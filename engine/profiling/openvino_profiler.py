@@ -38,12 +38,16 @@ def profile(lowered: Lowered, card: ModelCard, threads: int, run: Callable[[Exec
 
 
 def operator_of(counter: Any, inferences: int, ms: float, seen: Mapping[str, _Node]) -> OperatorTime:
-    """Of one `ProfilingInfo`. `inferences` and `ms`: in one call of the model."""
+    """Of one `ProfilingInfo`. `inferences` and `ms`: in one call of the model.
+
+    What it computes is told of calls of one inference only: a generation's counters do not tell prompt from tokens.
+    """
+    told = inferences == 1
     node = seen.get(counter.node_name, _Node())
     return OperatorTime(
         type=counter.node_type, name=counter.node_name, layer=_layer(counter.node_name), calls=inferences, ms=ms,
         kernel=counter.exec_type, precision=precision_of(counter.exec_type), shapes=tuple(t.shape for t in node.inputs),
-        flops=inferences * node.flops(counter.node_type), bytes=inferences * node.bytes,
+        flops=node.flops(counter.node_type) if told else 0.0, bytes=node.bytes if told else 0.0,
     )  # fmt: skip
 
 

@@ -22,9 +22,12 @@ from engine.executors.torch_compiled import InductorExecutor
 from engine.executors.torch_local import EagerExecutor
 from engine.hardware.operators import OperatorKind
 from engine.measure.work import Shape, Tensor, convolved_shape, flops_of, kind_of, product_shape
+from engine.runtimes.integer_layers import IntegerLinear
 
 _LAYER, _KERNEL = "layer: ", "kernel: "
-_INTEGER_KERNELS = {"_int_mm": "int8", "_weight_int8pack_mm": "fp32", "_weight_int4pack_mm_for_cpu": "fp32"}
+_INTEGER_KERNELS = {
+    "linear_with_input_q_dq_qweight_dq_output_fp32": "int8", "_int_mm": "int8", "_weight_int8pack_mm": "fp32", "_weight_int4pack_mm_for_cpu": "fp32",
+}  # fmt: skip
 """Arithmetic of torch's integer kernels; those that only store integers compute in floating point."""
 _HEAVY = ("linear", "addmm", "mm", "bmm", "matmul", "convolution", "conv2d", "scaled_dot_product_attention")
 _ITEM_BYTES = {
@@ -48,11 +51,17 @@ def profile(executor: EagerExecutor, run: Callable[[], object], calls: int) -> O
     assert profiler.profiler is not None, "it has just been stopped"
     # what torch makes of these records drops the types of the tensors
     types = {e.correlation_id(): e.dtypes() for e in profiler.profiler.kineto_results.events()}
-    return profile_of("torch.profiler", _operators(profiler.events() or [], types, calls, dtype), calls)
+    packed = {path.removeprefix("model."): m.shape for path, m in module.named_modules() if isinstance(m, IntegerLinear)}
+    return profile_of("torch.profiler", _operators(profiler.events() or [], types, packed, calls, dtype), calls)
 
 
-def _operators(events: Any, types: Mapping[int, Sequence[str]], calls: int, dtype: str) -> Iterator[OperatorTime]:
-    """Operators that no other operator called, with all that happened inside them."""
+def _operators(
+    events: Any, types: Mapping[int, Sequence[str]], packed: Mapping[str, Shape], calls: int, dtype: str
+) -> Iterator[OperatorTime]:
+    """Operators that no other operator called, with all that happened inside them.
+
+    types: of an event's tensors. packed: shapes (out, in) of int8 weights that a kernel keeps to itself, by layer.
+    """
     alike: dict[_Key, list[Any]] = defaultdict(list)
     between = 0.0
     for event in events:
@@ -62,7 +71,8 @@ def _operators(events: Any, types: Mapping[int, Sequence[str]], calls: int, dtyp
             alike[_type(event), _layer(event), _mark(event), _shapes(event)].append(event)
     for (type_, layer, mark, shapes), found in alike.items():
         kernel = mark or _kernel(found)
-        flops, bytes_ = _work(type_, found[0], types.get(found[0].id, ()))
+        hidden = [Tensor(packed[layer], 1.0)] if layer in packed and len(shapes) == 1 else []
+        flops, bytes_ = _work(type_, found[0], types.get(found[0].id, ()), hidden)
         yield OperatorTime(
             type=type_, name=layer or kernel, layer=layer, calls=max(1, round(len(found) / calls)),
             ms=sum(e.cpu_time_total for e in found) / 1e3 / calls, kernel=kernel,
@@ -121,12 +131,13 @@ def _shapes(event: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(s) for s in given if isinstance(s, (list, tuple)) and s and all(isinstance(n, int) for n in s))
 
 
-def _work(type_: str, event: Any, types: Sequence[str]) -> tuple[float, float]:
-    """FLOPs and bytes of one call; nothing where shapes do not tell, as those of a fused kernel."""
+def _work(type_: str, event: Any, types: Sequence[str], hidden: Sequence[Tensor]) -> tuple[float, float]:
+    """FLOPs and bytes of one call; nothing where shapes do not tell, as those of a fused kernel. hidden: inputs not recorded."""
     given = [
         Tensor(tuple(shape), _ITEM_BYTES[kind])
         for shape, kind in zip(event.input_shapes or (), types, strict=False) if shape and kind in _ITEM_BYTES
     ]  # fmt: skip
+    given += hidden if kind_of(type_) is OperatorKind.MATMUL else []
     inputs = [tensor.shape for tensor in given]
     output = _output_shape(type_, event, inputs)
     if output is None:

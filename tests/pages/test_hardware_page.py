@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
@@ -78,3 +79,20 @@ def test_a_roofline_says_what_its_longest_operator_reaches(home: Storage, open_p
     said = words_of(open_page("run", query={"id": run.id}))
     assert "query takes 60 % of a call and reaches 50 % of its ceiling, which is the arithmetic, measured" in said
     assert "60 % of a call is drawn" in said
+
+
+def test_recipes_that_rewrite_the_model_are_series_once_they_were_found(home: Storage, open_page: OpenPage, tmp_path: Path) -> None:
+    artifact, pruned = seed_artifact(home), "pruning(sparsity=0.3)"
+    for rewrites, name in (("", "bert-base"), (pruned, "minilm-l6")):
+        kept = tmp_path / name
+        kept.mkdir()
+        (kept / FILE).write_text(encode(network(name)))
+        home.files.put_directory(_key(artifact, Workload(), rewrites), kept)
+    app = open_page("hardware")
+    recipes = app.multiselect(key=f"recipes-{artifact.id}")
+    recipes.select(pruned).run()
+    (table,) = (d.value for d in app.dataframe if "Provenance" in d.value.columns)
+    assert len(table) == 4 * len(gpus()) and pruned in set(table["Recipe"])
+    app.multiselect(key=f"recipes-{artifact.id}").select("distillation(layers=0.5)").run()
+    assert "without any training" in words_of(app)
+    assert not [d for d in app.dataframe if "Provenance" in d.value.columns]

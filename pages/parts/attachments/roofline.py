@@ -31,13 +31,15 @@ def draw(data: Any, baseline: Any) -> None:
 def _sentence(own: Roofline) -> str:
     longest = drawable(own)[0]
     took = "takes" if own.provenance is Provenance.MEASURED else "would take"
+    if longest.bound == "launch":
+        return f"{longest.name} {took} {percent(longest.share)} of a call, most of it for launching, {own.provenance}"
     return (
         f"{longest.name} {took} {percent(longest.share)} of a call and reaches {percent(own.reached(longest))} of its ceiling, "
         f"which is {_CEILINGS[longest.bound]}, {own.provenance}"
     )
 
 
-_CEILINGS = {"compute": "the arithmetic", "memory": "the memory", "launch": "far above what launching it takes"}
+_CEILINGS = {"compute": "the arithmetic", "memory": "the memory"}
 
 
 def _reading(own: Roofline) -> str:

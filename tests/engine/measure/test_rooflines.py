@@ -29,7 +29,7 @@ CALIBRATION = Calibration(
         ("QLinearConv", OperatorKind.CONV2D), ("_convolution_pointwise", OperatorKind.CONV2D), ("Convert", OperatorKind.OTHER),
         ("scaled_dot_product_attention", OperatorKind.ATTENTION), ("SkipLayerNormalization", OperatorKind.NORM),
         ("DequantizeLinear", OperatorKind.OTHER), ("QLinearAdd", OperatorKind.ELEMENTWISE), ("FastGelu", OperatorKind.ELEMENTWISE),
-        ("Softmax", OperatorKind.SOFTMAX), ("Reorder", OperatorKind.OTHER), ("fused kernel", OperatorKind.OTHER),
+        ("Softmax", OperatorKind.SOFTMAX), ("Reorder", OperatorKind.OTHER), ("fused kernel", OperatorKind.OTHER), ("Subgraph", OperatorKind.OTHER),
     ],
 )  # fmt: skip
 def test_runtimes_have_many_names_for_a_few_kinds(type: str, kind: OperatorKind) -> None:

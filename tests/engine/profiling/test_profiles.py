@@ -67,8 +67,9 @@ def test_every_product_of_an_encoder_is_found(recipe: str, source: str, product:
     assert sum(o.calls for o in products) >= (8 if source == "openvino" else 12)
     assert {o.precision for o in products} == {"fp32"}
     # hidden 32, feed-forward 64, 16 tokens: 4 square products and 2 of the feed-forward block a layer
-    assert sum(o.flops for o in products) == 2 * 16 * 2 * (4 * 32 * 32 + 2 * 32 * 64)
-    assert min(o.bytes for o in products) >= 4 * (16 * 32 + 32 * 32 + 16 * 32)
+    linear = [o for o in products if len(o.shapes[0]) == 3]  # those of attention have heads
+    assert sum(o.flops for o in linear) == 2 * 16 * 2 * (4 * 32 * 32 + 2 * 32 * 64)
+    assert min(o.bytes for o in linear) >= 4 * (16 * 32 + 32 * 32 + 16 * 32)
     assert all(o.ms >= 0 for o in operators.operators)
     assert sum(o.ms for o in operators.operators) == pytest.approx(operators.total_ms)
     assert sum(map(operators.share, operators.operators)) == pytest.approx(1.0)

@@ -134,10 +134,12 @@ def test_int4_is_packed_for_the_devices_kernel() -> None:
 
 
 def test_int4_runs_through_the_devices_kernel_on_fake_tensors() -> None:
-    with FakeTensorMode(), torch.device("cuda"):
+    with FakeTensorMode():
         weight, side = torch.empty(64, 128, dtype=torch.uint8), torch.empty(64, 4, dtype=torch.bfloat16)
         layer = DeviceInt4Linear(weight, side, side, torch.empty(64, dtype=torch.bfloat16))
-        y = layer(torch.empty(2, 5, 256, dtype=torch.bfloat16))
+        for name, held in list(layer.named_buffers()):  # a build without CUDA makes tensors there but moves none
+            setattr(layer, name, torch.empty(held.shape, dtype=held.dtype, device="cuda"))
+        y = layer(torch.empty(2, 5, 256, dtype=torch.bfloat16, device="cuda"))
     assert (y.shape, y.dtype, y.device.type) == ((2, 5, 64), torch.bfloat16, "cuda")
 
 
