@@ -28,7 +28,7 @@ module output_stage #(
     output wire                                    out_is_final,
     output wire [N*WIDTH-1:0]                      out_word
 );
-    localparam REQUANTIZE = 14;             // cycles from a sum to its result
+    localparam REQUANTIZE = 15;             // cycles from a sum to its result
     localparam COUNT      = $clog2(2 * N);  // a tile drains in 2 N - 1 cycles, one row every second cycle
 
     // ---- the token of lane 0 ------------------------------------------------------------------------------------

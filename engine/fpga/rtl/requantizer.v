@@ -1,8 +1,8 @@
 // One lane: a sum becomes an output element,
 //   clamp(((sum + bias) * multiplier + 2^(shift-1)) >> shift, plus zero point)
 // with the shift written as shift - 1, rounding half up, the clamp to WIDTH bits and, with relu, not below the zero
-// point. Fourteen cycles; bias, multiplier and shift are taken in the second. A lane gets at most one sum every second cycle, so that one 18 x 18 multiplier does
-// the lower and then the upper half of the 32 x 16 bit product.
+// point. Fifteen cycles; bias, multiplier and shift are taken in the second. A lane gets at most one sum every second
+// cycle, so that one 18 x 18 multiplier does the lower and then the upper half of the 32 x 16 bit product.
 module requantizer #(
     parameter WIDTH       = 8,
     parameter ACCUMULATOR = 32,  // must be 32: the product is made of two halves of 16 bits
@@ -50,18 +50,23 @@ module requantizer #(
     reg        [SHIFT-1:0]       shift_5;
     reg        [3:0]             shift_6;
     reg        [1:0]             shift_7;
-    // 9: clipped to what can still matter
+    // 9: does it fit the bits that can still matter
+    reg signed [NARROW-1:0]      narrow;
+    reg                          fits, is_below_zero;
+    // 10: clipped to those
     reg signed [NARROW-1:0]      clipped;
-    // 10: rounded, zero point added
+    // 11: rounded, zero point added; was it negative before
     reg signed [NARROW:0]        rounded;
+    reg                          rounds_below_zero;
 
     wire        [MULTIPLIER+HALF-1:0] high_sum = product[MULTIPLIER+HALF-1:0] + {{HALF{1'b0}}, lower[HALF+MULTIPLIER-1:HALF]};
     wire                              unused = &product[MULTIPLIER+HALF+1:MULTIPLIER+HALF];
-    wire                              fits = fine[PRODUCT-1:NARROW-1] == {(PRODUCT - NARROW + 1) {fine[PRODUCT-1]}};
     wire signed [NARROW:0]            sum_with_zero_point = $signed({clipped[NARROW-1], clipped})
                                           + $signed({{(NARROW - WIDTH) {zero_point[WIDTH-1]}}, zero_point, 1'b1});
-    wire signed [WIDTH-1:0]           highest = {1'b0, {(WIDTH - 1) {1'b1}}};
-    wire signed [WIDTH-1:0]           lowest = relu ? zero_point : {1'b1, {(WIDTH - 1) {1'b0}}};
+    // the bits above the result's, from its sign on: all equal if it fits
+    wire        [NARROW-WIDTH:0]      excess = rounded[NARROW-1:WIDTH-1];
+    wire                              too_high = !rounded[NARROW] & |excess;
+    wire                              too_low = rounded[NARROW] & !(&excess);
 
     always @(posedge clock) begin
         valid_0 <= valid;
@@ -104,9 +109,19 @@ module requantizer #(
         shift_7 <= shift_6[1:0];
         fine    <= middle >>> shift_7;
 
-        clipped <= fits ? fine[NARROW-1:0] : {fine[PRODUCT-1], {(NARROW - 1) {!fine[PRODUCT-1]}}};
-        rounded <= sum_with_zero_point >>> 1;
-        result  <= rounded > $signed({{(NARROW + 1 - WIDTH) {1'b0}}, highest}) ? highest
-                 : rounded < $signed({{(NARROW + 1 - WIDTH) {lowest[WIDTH-1]}}, lowest}) ? lowest : rounded[WIDTH-1:0];
+        narrow        <= fine[NARROW-1:0];
+        is_below_zero <= fine[PRODUCT-1];
+        fits          <= fine[PRODUCT-1:NARROW-1] == {(PRODUCT - NARROW + 1) {fine[PRODUCT-1]}};
+
+        clipped <= fits ? narrow : {is_below_zero, {(NARROW - 1) {!is_below_zero}}};
+
+        rounded           <= sum_with_zero_point >>> 1;
+        rounds_below_zero <= clipped[NARROW-1] & !(&clipped);  // -1 rounds to 0: half up
+
+        // no comparison with the bounds: the excess bits and a sign select
+        if (too_high) result <= {1'b0, {(WIDTH - 1) {1'b1}}};
+        else if (relu & rounds_below_zero) result <= zero_point;
+        else if (too_low) result <= {1'b1, {(WIDTH - 1) {1'b0}}};
+        else result <= rounded[WIDTH-1:0];
     end
 endmodule

@@ -19,7 +19,6 @@ module systolic_row #(
     input  wire [N*ACCUMULATOR-1:0] drain_in,
     output wire [N*ACCUMULATOR-1:0] drain_out
 );
-    /* verilator no_inline_module */
     reg [N*WIDTH-1:0] activations;
     reg [N-1:0]       first, operand_is_first, multiplied_is_first, product_is_first;
     reg [N-1:0]       last, operand_is_last, multiplied_is_last, product_is_last, sum_is_done;
@@ -38,21 +37,17 @@ module systolic_row #(
         sum_is_done         <= product_is_last;
     end
 
-    genvar j;
-    generate
-        for (j = 0; j < N; j = j + 1) begin : column
-            processing_element #(
-                .WIDTH      (WIDTH),
-                .ACCUMULATOR(ACCUMULATOR)
-            ) element (
-                .clock           (clock),
-                .activation_in   (activations[j*WIDTH+:WIDTH]),
-                .weight_in       (weights_out[j*WIDTH+:WIDTH]),
-                .product_is_first(product_is_first[j]),
-                .sum_is_done     (sum_is_done[j]),
-                .drain_in        (drain_in[j*ACCUMULATOR+:ACCUMULATOR]),
-                .drain_out       (drain_out[j*ACCUMULATOR+:ACCUMULATOR])
-            );
-        end
-    endgenerate
+    processing_elements #(
+        .N          (N),
+        .WIDTH      (WIDTH),
+        .ACCUMULATOR(ACCUMULATOR)
+    ) elements (
+        .clock           (clock),
+        .activations     (activations),
+        .weights         (weights_out),
+        .product_is_first(product_is_first),
+        .sum_is_done     (sum_is_done),
+        .drain_in        (drain_in),
+        .drain_out       (drain_out)
+    );
 endmodule
