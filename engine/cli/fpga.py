@@ -12,7 +12,8 @@ from engine.domain.codec import as_data
 from engine.domain.errors import InvalidInput
 from engine.fpga.cycles import Core
 from engine.fpga.fixed_point import WIDTHS
-from engine.fpga.synthesis import Synthesis, synthesize
+from engine.fpga.synthesis import Synthesis
+from engine.fpga.synthesizing import synthesize
 from engine.fpga.verification import Checked, Verification, verify
 from engine.settings import Settings
 

@@ -81,6 +81,8 @@ class PlanFile:
     board: str
     title: str
     precision: str
+    width: int
+    """Bits of the core's operands."""
     size: int
     cores: int
     buffer_bytes: int
@@ -114,7 +116,7 @@ class PlanFile:
         clock = found.clock
         return PlanFile(
             network=made.network.name, batch=made.network.batch, board=board.id, title=board.title,
-            precision=str(design.precision), size=design.size, cores=design.cores, buffer_bytes=design.buffer_bytes,
+            precision=str(design.precision), width=design.precision.width, size=design.size, cores=design.cores, buffer_bytes=design.buffer_bytes,
             clock_hz=design.clock_hz, clock_range_hz=(clock.low, clock.high), clock_status=clock.status,
             seconds=made.seconds, band=_band(found), items_per_second=made.throughput, joules=found.joules,
             bound=str(made.bound), peak_macs_per_second=design.macs_per_cycle * design.clock_hz,

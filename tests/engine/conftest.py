@@ -19,6 +19,13 @@ QUICK = Workload(rounds=3, round_seconds=0.05, warmup_calls=1, batch_size=1)
 """As little timing as an experiment can do."""
 
 
+@pytest.fixture(scope="session")
+def fpga_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A home that keeps the simulators of the FPGA core: each is built once, whichever process of the session needs it."""
+    session = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    return session / "fpga-home"
+
+
 @pytest.fixture
 def storage(settings: Settings) -> Iterator[Storage]:
     opened = open_storage(settings)

@@ -10,6 +10,7 @@ import streamlit as st
 from engine.domain.errors import SpeedrailError
 from engine.fpga.handing_out import project, waveform
 from engine.fpga.plan_file import energy_words
+from pages.parts.attachments import fpga_synthesis
 from pages.parts.charts.fpga import resource_bars
 from pages.parts.charts.style import CHART_CONFIG
 from pages.parts.format import plain
@@ -38,6 +39,7 @@ def draw(data: Any, baseline: Any) -> None:
         )  # fmt: skip
         if data["executed"]:
             _downloads()
+    fpga_synthesis.show(data)
 
 
 def _downloads() -> None:

