@@ -39,6 +39,10 @@ class Effort(StrEnum):
 _FLAGS = {Effort.QUICK: ("-O0",), Effort.FAST: ("-O2",)}
 
 
+_WHOLE_ARRAY = ("--unroll-count", "1024", "--unroll-stmts", "1000000", "--output-split-cfuncs", "0")
+"""The array's loops become one straight function: g++ then copies registers in vectors, and Verilator needs no queues for them."""
+
+
 def sources() -> list[Path]:
     """The core's Verilog, without the harness for place and route."""
     return sorted(p for p in RTL.glob("*.v") if p.name != "synthesis_harness.v")
@@ -96,8 +100,8 @@ def build(core: Core, home: Path, *, effort: Effort = Effort.FAST, trace: bool =
 def _make(core: Core, folder: Path, root: Path, gxx: Path, flags: Sequence[str], trace: bool) -> Path:
     parameters = [f"-G{name}={value}" for name, value in core_parameters(core).items()]
     translate = verilator(
-        "--cc", "--top-module", TOP, "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-timing", "--Mdir", folder,
-        *(["--trace"] if trace else []), *parameters, *sources(),
+        "--cc", "--top-module", TOP, "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-timing", *_WHOLE_ARRAY,
+        "--Mdir", folder, *(["--trace"] if trace else []), *parameters, *sources(),
     )  # fmt: skip
     _call(translate, "Verilator")
     include = root / "include"

@@ -5,7 +5,7 @@ both included. Where the constants come from (state machines and pipeline stages
 
 Without stalls, T = ceil(M/N) * ceil(O/N) tiles, every chunk loaded in time:
 
-    cycles = first load + (T - 1) * max(K, 2N) + K + 3N + 26,   first load = latency + ceil(K * cycles of a beat)
+    cycles = first load + (T - 1) * max(K, 2N) + K + 3N + 25,   first load = latency + ceil(K * cycles of a beat)
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ BANK_FREE = 2
 """From a bank's last read to the request that fills it again (chunk_consumed, bank_is_free)."""
 CHUNK_READY = 2
 """From a burst's last beat to `go` (chunk_loaded, chunk_is_ready)."""
-DRAIN = 22
-"""From a tile's last K step to its last result, beside 3N: 9 cycles to the top of the array, 15 in the requantizer,
+DRAIN = 21
+"""From a tile's last K step to its last result, beside 3N: 8 cycles to the top of the array, 15 in the requantizer,
 1 to count the last cycle itself, less the 3 by which 3(N - 1) is short of 3N."""
 
 

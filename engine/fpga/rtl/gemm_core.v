@@ -218,7 +218,7 @@ module gemm_core #(
     );
 
     // ---- drain --------------------------------------------------------------------------------------------------
-    localparam FEED_TO_DRAIN = 8;  // from a K step's address to the cycle before its sum stands at the top: see docs
+    localparam FEED_TO_DRAIN = 7;  // from a K step's address to the cycle before its sum stands at the top: see docs
 
     wire drains, drains_block, drains_gemm;
 

@@ -1,52 +1,78 @@
-// N x N processing elements, row by row. Row i takes activations from its left edge, column j weights from its top edge,
-// both already skewed (lane i comes i cycles after lane 0). Sums leave at the top of their column, row 0 first and one row
-// every second cycle: row i's sum is ready i cycles after row 0's and has i elements to pass.
+// N x N processing elements, output-stationary: element (i, j), kept at [i*N+j], multiplies the operands that pass by and
+// keeps the sum. Activations go right one element a cycle, weights go down one element a cycle, both already skewed
+// (lane i comes i cycles after lane 0). Finished sums are copied to the drain chain, which moves up one element a cycle, so
+// the next sum begins at once: sums leave at the top of their column, row 0 first and one row every second cycle, because
+// row i's sum is ready i cycles after row 0's and has i elements to pass. Nothing is enabled or reset: a bubble is a zero
+// activation.
+//
+// Registers stand on both sides of a multiplier, because multiplier blocks lie in columns of their own, far from the rest.
+// Flags travel with the activations and then along the element's pipeline: `first` on the first product of a sum, `last` on
+// its last one. Kept as a block of its own in synthesis, because merging the equal flags of different rows would turn them
+// into nets of hundreds of loads.
+//
+// Operands are kept sign-extended to the product's width (the copies of a sign are one register in hardware), and the array
+// is one module of plain arrays, each shifted as a whole: of a module for each element Verilator makes twice the instructions.
+(* keep_hierarchy = "yes" *)
 module systolic_array #(
     parameter N           = 8,
-    parameter WIDTH       = 8,
-    parameter ACCUMULATOR = 32
+    parameter WIDTH       = 8,  // bits of an activation or weight
+    parameter ACCUMULATOR = 32  // bits of a sum
 ) (
     input  wire                     clock,
-    input  wire [N*WIDTH-1:0]       activations,
-    input  wire [N-1:0]             first,
+    input  wire [N*WIDTH-1:0]       activations,  // lane i to row i
+    input  wire [N-1:0]             first,        // of its sum
     input  wire [N-1:0]             last,
-    input  wire [N*WIDTH-1:0]       weights,
-    output wire [N*ACCUMULATOR-1:0] drain
+    input  wire [N*WIDTH-1:0]       weights,      // lane j to column j
+    output wire [N*ACCUMULATOR-1:0] drain         // column by column
 );
-    genvar i;
+    /* verilator no_inline_module */
+    localparam PRODUCT = 2 * WIDTH;
+
+    reg [PRODUCT-1:0]     activation[0:N*N-1], weight[0:N*N-1];
+    reg [PRODUCT-1:0]     multiplied[0:N*N-1], product[0:N*N-1];
+    reg [ACCUMULATOR-1:0] sum[0:N*N-1], drained[0:N*N-1];
+    reg                   operand_is_first[0:N*N-1], multiplied_is_first[0:N*N-1], product_is_first[0:N*N-1];
+    reg                   operand_is_last[0:N*N-1], multiplied_is_last[0:N*N-1], product_is_last[0:N*N-1];
+    reg                   sum_is_done[0:N*N-1];
+    integer               i, j, e;
+
+    always @(posedge clock) begin
+        // ---- operands pass: from the left edge to the right, from the top edge down ---------------------------------
+        for (i = 0; i < N; i = i + 1) begin
+            activation[i*N]       <= {{WIDTH{activations[i*WIDTH+WIDTH-1]}}, activations[i*WIDTH+:WIDTH]};
+            operand_is_first[i*N] <= first[i];
+            operand_is_last[i*N]  <= last[i];
+            weight[i]             <= {{WIDTH{weights[i*WIDTH+WIDTH-1]}}, weights[i*WIDTH+:WIDTH]};
+            for (j = 1; j < N; j = j + 1) begin
+                activation[i*N+j]       <= activation[i*N+j-1];
+                operand_is_first[i*N+j] <= operand_is_first[i*N+j-1];
+                operand_is_last[i*N+j]  <= operand_is_last[i*N+j-1];
+            end
+        end
+        for (e = N; e < N * N; e = e + 1) weight[e] <= weight[e-N];
+
+        // ---- each element multiplies and accumulates ----------------------------------------------------------------
+        for (e = 0; e < N * N; e = e + 1) begin
+            multiplied[e]          <= activation[e] * weight[e];
+            product[e]             <= multiplied[e];
+            multiplied_is_first[e] <= operand_is_first[e];
+            product_is_first[e]    <= multiplied_is_first[e];
+            multiplied_is_last[e]  <= operand_is_last[e];
+            product_is_last[e]     <= multiplied_is_last[e];
+            sum_is_done[e]         <= product_is_last[e];
+            sum[e]                 <= (sum[e] & {ACCUMULATOR{!product_is_first[e]}})
+                                    + {{(ACCUMULATOR - PRODUCT) {product[e][PRODUCT-1]}}, product[e]};
+        end
+
+        // ---- sums drain upwards; what lies between them means nothing -----------------------------------------------
+        for (e = 0; e < N * N - N; e = e + 1) drained[e] <= sum_is_done[e] ? sum[e] : drained[e+N];
+        for (e = N * N - N; e < N * N; e = e + 1) drained[e] <= sum[e];
+    end
+
+    genvar column;
     generate
-        for (i = 0; i < N; i = i + 1) begin : row
-            wire [N*WIDTH-1:0]       weights_in, weights_out;
-            wire [N*ACCUMULATOR-1:0] drain_in, drain_out;
-
-            if (i == 0) begin : top_edge
-                assign weights_in = weights;
-                assign drain      = drain_out;
-            end else begin : from_above
-                assign weights_in = row[i-1].weights_out;
-            end
-
-            if (i == N - 1) begin : bottom_edge
-                assign drain_in = {(N * ACCUMULATOR) {1'b0}};
-                wire unused = &weights_out;
-            end else begin : from_below
-                assign drain_in = row[i+1].drain_out;
-            end
-
-            systolic_row #(
-                .N          (N),
-                .WIDTH      (WIDTH),
-                .ACCUMULATOR(ACCUMULATOR)
-            ) elements (
-                .clock        (clock),
-                .activation_in(activations[i*WIDTH+:WIDTH]),
-                .first_in     (first[i]),
-                .last_in      (last[i]),
-                .weights_in   (weights_in),
-                .weights_out  (weights_out),
-                .drain_in     (drain_in),
-                .drain_out    (drain_out)
-            );
+        for (column = 0; column < N; column = column + 1) begin : top
+            assign drain[column*ACCUMULATOR+:ACCUMULATOR] = drained[column];
         end
     endgenerate
 endmodule
