@@ -6,7 +6,7 @@ SCALE-Sim (`pip install scalesim==3.0.0 'numpy<2'` in an environment of its own;
 GEMMs on output-stationary arrays of 4, 8 and 16. Two equalities must hold for every one of them:
 
     SCALE-Sim  =  T (K + 2N - 2) - 1                                          `scalesim_cycles`, as published
-    the core   =  SCALE-Sim  +  first load + N + 29  +  stalls  -  (T - 1) (K + 2N - 2 - max(K, 2N))
+    the core   =  SCALE-Sim  +  first load + N + 28  +  stalls  -  (T - 1) (K + 2N - 2 - max(K, 2N))
 
 The first summand is what SCALE-Sim does not simulate (loading, requantizer, leaving the array), stalls are the bubbles of the
 recurrence (its memory is ideal, ours has one port); the last is what the core saves by starting a tile behind the one before instead
@@ -93,7 +93,7 @@ def expected_of_the_core(shape: GemmShape, size: int, theirs: int) -> int:
     """From SCALE-Sim's count, without stalls. Loading K steps takes K cycles."""
     tiles = -(-shape.rows // size) * -(-shape.columns // size)
     wavefront = shape.depth + 2 * size - 2
-    return theirs + shape.depth + size + 29 - (tiles - 1) * (wavefront - max(shape.depth, 2 * size))
+    return theirs + shape.depth + size + 28 - (tiles - 1) * (wavefront - max(shape.depth, 2 * size))
 
 
 def compared(python: Path, size: int, number: int, rng: np.random.Generator) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def test_a_failing_compiler_says_so_and_leaves_nothing(tmp_path: Path, monkeypat
 def test_the_waveform_shows_every_block(tmp_path: Path, fpga_home: Path) -> None:
     waveform = write_waveform(tmp_path / "core.vcd", Core(size=2), fpga_home).read_text()
     assert waveform.startswith("$version") or "$timescale" in waveform[:400]
-    for block in ("loader", "controller", "activation_skew", "array", "element", "output_stage", "requantize"):
+    for block in ("loader", "controller", "activation_skew", "array", "multiplied", "output_stage", "requantize"):
         assert block in waveform
     assert waveform.count("\n#") > 100
 
