@@ -121,7 +121,7 @@ def test_the_project_passes_its_own_testbench_in_its_own_folder(tmp_path: Path) 
     sources = sorted(str(path.relative_to(folder)) for path in folder.glob("rtl/*.v"))
     lint = run(verilator("--lint-only", "-Wall", "--top-module", "synthesis_harness", *sources, "synthesis/synthesis_harness.v"), folder)
     assert lint.returncode == 0 and "Warning" not in lint.stderr, lint.stderr
-    assert "PASS" in run(testbench(folder, "00-random", sources), folder).stdout.splitlines()
+    assert "PASS" in run(simulation_of(folder, "00-random", sources), folder).stdout.splitlines()
     expected = folder / "data/00-random/expected.hex"
     first, *rest = expected.read_text().splitlines()
     expected.write_text("\n".join([f"{int(first, 16) ^ 1:04x}", *rest]) + "\n")
@@ -132,7 +132,7 @@ def run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def testbench(folder: Path, gemm: str, sources: Sequence[str]) -> list[str]:
+def simulation_of(folder: Path, gemm: str, sources: Sequence[str]) -> list[str]:
     """As `verilator --binary` of the project's README does it, without make; the command that runs it."""
     translate = verilator(
         "--cc", "--main", "--timing", "-Wno-fatal", f"-Idata/{gemm}", "--top-module", "gemm_core_tb", "--Mdir", "made",
