@@ -80,6 +80,7 @@ def test_a_failing_tool_says_so_and_what_was_found_stays(
 @pytest.mark.usefixtures("tools")
 def test_a_tool_that_never_ends_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synthesize(CORE, tmp_path, seeds=(1,))
+    monkeypatch.setattr(synthesizing, "_map_harness", lambda *_: None)  # which a busy machine may not end in time either
     monkeypatch.setattr(synthesizing, "_SECONDS", 0.5)
     with pytest.raises(ToolError, match="nextpnr did not end") as caught:
         synthesize(CORE, tmp_path, seeds=(1, 99))
