@@ -149,7 +149,7 @@ def test_shadows_take_turns_and_are_kept_apart() -> None:
     with Block(0, [baseline, other], shadows=[partner], start=stage, limits=LIMITS) as block:
         rounds = list(block.rounds(3))
         assert {m.run_id for m in block.results()} == {"b", "x"}
-    assert stage.heard[:3] == [("request", "b"), ("request", "p"), ("request", "x")]
+    assert stage.heard[:3] == [("request", "b"), ("request", "x"), ("request", "p")]
     assert all({r.run_id for r in turns} == {"b", "x"} for turns in rounds)
     assert [r.index for r in block.shadow_rounds["p"]] == [0, 1, 2]
     assert ("answers", "p") not in stage.heard
