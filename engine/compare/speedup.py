@@ -28,6 +28,8 @@ LEAST_BAND = 0.01
 USUAL_SCATTER = 0.008
 """Standard deviation of the log-ratio of two equal processes, as recorded on 2-core virtual
 machines (benchmarks/README.md, calibration)."""
+USUAL_SCATTER_IN_NOISE = 0.04
+"""The same where others keep the other core busy: whose memory lies where then matters five times as much."""
 USUAL_WEIGHT = 6
 """How many pairs of processes that is worth beside the one of this block."""
 CONFIDENCE, CONFIDENCE_IN_NOISE = 0.95, 0.99
@@ -89,7 +91,8 @@ def noise_band(
     """
     pairs = _paired(baseline, partner, metric)
     apart = abs(paired_log_ratio(pairs)[0]) if pairs else _own_step(baseline, metric)
-    scatter = math.sqrt((USUAL_WEIGHT * USUAL_SCATTER**2 + apart**2) / (USUAL_WEIGHT + 1))
+    usual = USUAL_SCATTER_IN_NOISE if noisy else USUAL_SCATTER
+    scatter = math.sqrt((USUAL_WEIGHT * usual**2 + apart**2) / (USUAL_WEIGHT + 1))
     quantile = float(stdtrit(USUAL_WEIGHT + 1, (1 + _confidence(noisy)) / 2))
     return max(LEAST_BAND, math.expm1(quantile * scatter))
 
