@@ -22,7 +22,7 @@ def noise_remarks(noise: BlockNoise) -> tuple[str, ...]:
         causes = ", ".join(f"{_CAUSES[name]} in {count}" for name, count in noise.counts.most_common())
         found.append(
             f"{NOISY}: {noise.disturbed} of {len(noise.rounds)} rounds were disturbed ({causes}). "
-            f"The verdict demanded {CONFIDENCE_IN_NOISE:.0%} confidence instead of {CONFIDENCE:.0%}."
+            f"The verdict demanded {CONFIDENCE_IN_NOISE:.0%} confidence instead of {CONFIDENCE:.0%} and allowed equal processes to differ more."
         )
     if noise.check and noise.check.verdict is not Verdict.NOT_DISTINGUISHABLE:
         found.append(

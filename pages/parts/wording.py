@@ -21,5 +21,7 @@ def recipe_words(recipe: str, runtime: str) -> str:
 
 
 def _choice_words(choice: Choice) -> str:
-    values = " ".join(format_value(value) for value in choice.config.spelled().values())
-    return f"{choice.technique} {values}".strip()
+    """What characterises a choice bare, everything else by its name: `quantization int4, group size 32`."""
+    spelled = [(name.replace("_", " "), format_value(value)) for name, value in choice.config.spelled().items()]
+    words = [value if position == 0 else f"{name} {value}" for position, (name, value) in enumerate(spelled)]
+    return f"{choice.technique} {', '.join(words)}".strip()
