@@ -20,7 +20,7 @@ from engine.plan import make_plan
 from engine.worker import ensure_worker
 from pages.parts.choosing import Choice
 from pages.parts.format import duration, plain, plural
-from pages.parts.forms import is_shown, title_of
+from pages.parts.forms import title_of
 from pages.parts.shell import resources, show_problem
 from pages.parts.workload_form import Question
 
@@ -136,11 +136,6 @@ def _story(plan: Plan) -> str:
 
 
 def _stage(stage: Stage) -> str:
-    values = stage.config.as_dict()
-    chosen = {name: [value] for name, value in values.items()}
-    settings = ", ".join(
-        f"{title_of(knob.name).lower()} {format_value(values[knob.name])}"
-        for knob in stage.config.knobs()
-        if is_shown(knob, chosen)
-    )
-    return f"{plain(stage.title)}: {plain(settings)}"
+    """The technique and what the recipe says of it; every other knob is at its default."""
+    settings = ", ".join(f"{title_of(name).lower()} {format_value(value)}" for name, value in stage.config.spelled().items())
+    return plain(f"{stage.title}: {settings}" if settings else stage.title)

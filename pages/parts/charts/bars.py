@@ -28,28 +28,35 @@ class Bar:
 
 
 def metric_bars(bars: Sequence[Bar], palette: Palette) -> go.Figure:
-    """Horizontal bars of one metric, best at the top. All bars hold the same metric."""
+    """Horizontal bars of one metric, best at the top. All bars hold the same metric.
+
+    Each name stands above its bar, so that long recipes leave the bars their room on a narrow screen.
+    """
     metric = METRICS[bars[0].measurement.name]
     divisor, unit = _SCALES.get(metric.unit, (1.0, metric.unit))
     better = "←" if metric.better is Direction.LOWER else "→"
     ordered = sorted(bars, key=lambda b: b.measurement.median, reverse=metric.better is Direction.LOWER)
     figure = new_figure(
-        palette, x_title=f"{metric.title}, {unit} {better} better", y_title="", height=80 + 34 * len(ordered)
+        palette, x_title=f"{metric.title}, {unit} {better} better", y_title="", height=80 + 46 * len(ordered)
     )
     values = [b.measurement.median / divisor for b in ordered]
     figure.add_bar(
-        orientation="h", x=values, y=[f"{html.escape(b.words)}  " for b in ordered], showlegend=False,
+        orientation="h", x=values, y=list(range(len(ordered))), showlegend=False,
         marker={
             "color": [palette.runtimes.get(b.runtime, palette.neutral) for b in ordered],
             "pattern": {"shape": ["" if b.measurement.provenance is Provenance.MEASURED else "/" for b in ordered]},
             "cornerradius": 3,
         },
-        error_x=_intervals(ordered, divisor), width=0.55, customdata=[[b.run_id] for b in ordered],
+        error_x=_intervals(ordered, divisor), width=0.36, customdata=[[b.run_id] for b in ordered],
         hovertext=[_hover(b) for b in ordered], hoverinfo="text",
     )  # fmt: skip
     for bar in (b for b in ordered if b.is_baseline):
         figure.add_vline(x=bar.measurement.median / divisor, line={"width": 1.5, "color": palette.muted})
-    figure.update_yaxes(showgrid=False)
+    for position, bar in enumerate(ordered):
+        figure.add_annotation(
+            text=html.escape(bar.words), x=0, xref="paper", xanchor="left", y=position, yshift=17, showarrow=False, font={"size": 12}
+        )
+    figure.update_yaxes(showgrid=False, showticklabels=False, zeroline=False, range=[-0.5, len(ordered) - 0.2])
     figure.update_xaxes(rangemode="tozero")
     return figure
 
