@@ -22,6 +22,9 @@ SMALLEST = 1e-12
 """Keeps the scale of an all-zero token from being zero."""
 FEW_ROWS = 16
 """Up to so many rows a weight-only product reads integers; beyond, a dequantized block pays."""
+ALIGNMENT = 16
+"""Bytes: from four rows on the int8 kernel loads whole vectors and dies where they are not aligned, as a tensor that is
+mapped from a file need not be."""
 BLOCK = 4096
 """Output features that are dequantized at a time."""
 
@@ -126,6 +129,8 @@ class WeightInt8Linear(IntegerLinear):
 
     def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> None:
         ones = torch.ones(weight.shape[0], dtype=torch.bfloat16)
+        if weight.data_ptr() % ALIGNMENT:
+            weight = weight.clone()
 
         def product(rows: Tensor) -> Tensor:
             if len(rows) <= FEW_ROWS and rows.shape[1] % 16 == 0:  # the kernel reads past the end of odd rows

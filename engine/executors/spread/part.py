@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
+import numpy as np
+
 from engine.domain.deployment import Placement
 from engine.domain.errors import StageError
 from engine.domain.layout import Cut
@@ -130,6 +132,17 @@ def open_part(request: OpenRequest, place: Place) -> Part:
     from engine.executors.spread.pipeline import PipelinePart
 
     return PipelinePart(request, place)
+
+
+def example(request: OpenRequest, rows: int) -> Batch:
+    """Inputs of the workload's shape that say nothing: for tracing and compiling before anybody waits."""
+    workload, card = request.workload, request.card
+    side = workload.image_size or card.image_size or 224
+    tokens, pixels = (rows, workload.sequence_length), (rows, card.num_channels or 3, side, side)
+    # an array of its own for each: a trace takes what is given twice for one input
+    return {
+        spec.name: np.zeros(pixels, np.float32) if spec.name == "pixel_values" else np.ones(tokens, np.int64) for spec in card.inputs
+    }
 
 
 def take_device(placement: Placement, place: Place) -> str:

@@ -19,7 +19,7 @@ from engine.domain.ports import Array, Batch, Generation, Outputs
 from engine.domain.recipe import RuntimeId
 from engine.executors.spread.cuts import balance, choose_cuts, pieces
 from engine.executors.spread.graph_costs import flops_of, link_seconds, node_seconds, size_of, tensors_of
-from engine.executors.spread.part import COMPUTE, Event, Place, Recorder
+from engine.executors.spread.part import COMPUTE, Event, Place, Recorder, example
 from engine.executors.torch_local import float_type_of, to_array, to_tensor
 from engine.requests import OpenRequest
 from engine.runtimes.torch_lowering import open_torch
@@ -34,17 +34,18 @@ class PipelinePart:
         layout, batch = request.lowered.layout, request.workload.batch_size
         module = open_torch(request.lowered, request.card)
         self._place = place
-        self._names, self._outputs = module.inputs, module.outputs
+        self._outputs = module.outputs
         self._dtype = float_type_of(module)
         self._microbatches = pieces(batch, layout.microbatches or place.ranks)
         self._recorder = Recorder()
         cutter = Cutter(place.ranks)
-        example = _example(module, request, batch // self._microbatches, self._dtype)
-        pipe = _traced(module, example, cutter)
+        rows = example(request, batch // self._microbatches)
+        pipe = _traced(module, tuple(to_tensor(rows[name], self._dtype) for name in module.inputs), cutter)
+        self._names = _taken(pipe.split_gm.graph, module.inputs)
         self._device = torch.device(request.lowered.placement.device)
         stage: Any = pipe.build_stage(place.rank, self._device)
         if request.lowered.runtime is RuntimeId.INDUCTOR:
-            stage.submod = torch.compile(stage.submod, dynamic=False, options={"freezing": True})
+            stage.submod = _compiled(stage.submod)
         self._watch(stage)
         self._schedule = ScheduleGPipe(stage, self._microbatches)
         self.facts: dict[str, Any] = {
@@ -110,7 +111,8 @@ class Cutter:
         self.seconds = [sum(costs[a + 1 : b + 1]) for a, b in pairwise(edges)]
         self.sizes = [alive[cut] for cut in cuts]
         for cut in cuts:
-            _cut_after(graph, nodes, cut)
+            now = list(graph.nodes)  # with what earlier cuts inserted
+            _cut_after(graph, now, now.index(nodes[cut]))
         graph_module.recompile()
         return graph_module
 
@@ -125,13 +127,31 @@ def _traced(module: Traceable, example: tuple[Tensor, ...], cutter: Cutter) -> A
         ) from error  # fmt: skip
 
 
-def _example(module: Traceable, request: OpenRequest, rows: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """Inputs of the workload's shape: the trace is for this shape only."""
-    workload, card = request.workload, request.card
-    side = workload.image_size or card.image_size or 224
-    made = {"pixel_values": torch.zeros(rows, card.num_channels or 3, side, side, dtype=dtype)}
-    tokens = torch.ones(rows, workload.sequence_length, dtype=torch.int64)
-    return tuple(made.get(name, tokens) for name in module.inputs)
+def _taken(graph: fx.Graph, inputs: tuple[str, ...]) -> tuple[str, ...]:
+    """The model's inputs in the order in which the first stage takes them, which the schedule does not look at."""
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    first = next(node for node in graph.nodes if node.op == "call_module")
+    return tuple(inputs[placeholders.index(argument)] for argument in first.args)
+
+
+def _compiled(stage: fx.GraphModule) -> Any:
+    """Compiled here, on made-up inputs: in a call the other ranks would wait for it, and give up."""
+    values = [node.meta["val"] for node in stage.graph.nodes if node.op == "placeholder"]
+    _rename_self(stage)
+    compiled = torch.compile(stage, dynamic=False, options={"freezing": True})
+    with torch.inference_mode():
+        compiled(*(torch.zeros(value.shape, dtype=value.dtype) for value in values))
+    return compiled
+
+
+def _rename_self(stage: fx.GraphModule) -> None:
+    """A BERT's `attention.self` becomes a value named `self`, which hides the module in the code that is compiled."""
+    for module in stage.modules():
+        inner: Any = getattr(module, "graph_module", None)
+        if isinstance(inner, fx.GraphModule):
+            for node in [n for n in inner.graph.nodes if n.name == "self"]:
+                node._rename("attended")
+            inner.recompile()
 
 
 def _own_inputs(graph: fx.Graph) -> None:

@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 from engine.domain.ports import Array, Batch, Generation, Outputs
 from engine.domain.recipe import RuntimeId
-from engine.executors.spread.part import COMPUTE, LINK, Event, Place, Recorder
+from engine.executors.spread.part import COMPUTE, LINK, Event, Place, Recorder, example
 from engine.executors.spread.plans import COLUMNS, GATHERED, ROWS, plan_of
 from engine.executors.torch_local import causal_lm_of, float_type_of, to_array, to_tensor
 from engine.requests import OpenRequest
@@ -43,6 +43,8 @@ class TensorPart:
         self._call: Any = self._module
         if request.lowered.runtime is RuntimeId.INDUCTOR:
             self._call = torch.compile(self._module, dynamic=False)
+            # all ranks compile together now, so that no call waits for it
+            self.infer(example(request, request.workload.batch_size))
         self.facts: dict[str, Any] = {
             "matrices_split": len(plan),
             "parameters_split": split,

@@ -103,6 +103,17 @@ def test_a_cut_model_answers_as_one_process(
     assert {event[0] for event in drawn.data["events"]} == {0, 1}
 
 
+def test_a_stage_does_not_take_one_input_for_another(
+    lowered: dict[str, OpenRequest], two_ranks: Callable[[OpenRequest], SpreadExecutor]
+) -> None:
+    """Padding is what tells a mask from tokens."""
+    request = spread(lowered["bert"], cut=Cut.PIPELINE, degree=2)
+    batch = batch_of(request.card)
+    batch = {**batch, "attention_mask": np.array(batch["attention_mask"])}
+    batch["attention_mask"][1, 5:] = 0
+    assert float(prove(request, batch, two_ranks).facts["max_abs_difference"]) < 1e-4
+
+
 @pytest.fixture(scope="module")
 def tensors(tmp_path_factory: pytest.TempPathFactory) -> OpenRequest:
     """Lowered for onnxruntime at two rows a call: opened without torch, which is quick."""

@@ -56,6 +56,15 @@ def test_int4_packs_without_loss(rows: int, pairs: int, seed: int) -> None:
     assert torch.equal(unpack_int4(packed), values.int())
 
 
+@pytest.mark.parametrize("offset", [1, 8, 16])
+def test_weights_that_a_file_holds_anywhere_are_multiplied(offset: int) -> None:
+    """Mapped from a file they need not be aligned, which the kernel does not survive."""
+    weight = torch.randint(-127, 128, (260 * 32 + offset,), dtype=torch.int8)[offset:].view(260, 32)
+    rows = torch.randn(4, 32)
+    found = WeightInt8Linear(weight, torch.ones(260), None)(rows)
+    assert torch.allclose(found, rows @ weight.float().t(), atol=20.0)
+
+
 @pytest.mark.parametrize("rows", [1, 5, 40])
 @pytest.mark.parametrize(("inputs", "outputs"), [(32, 64), (33, 10), (96, 48)])
 @pytest.mark.parametrize("layer", [DynamicInt8Linear, WeightInt8Linear])
