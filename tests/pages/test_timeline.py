@@ -19,6 +19,13 @@ def test_a_row_for_each_rank_and_a_bar_for_each_event(palette: Palette) -> None:
     computing, linking = figure.data
     assert list(computing.x) == [4.0, 4.0] and list(computing.base) == [0.0, 5.0]
     assert list(linking.base) == [4.0, 0.0]
+    assert set(computing.text) == {""}  # there is but one microbatch
     assert "2,048 bytes handed on" in linking.hovertext[0] and "waits for data" in linking.hovertext[1]
     # words of a host are shown, not interpreted
     assert all("<b>1" not in str(y) for y in computing.y)
+
+
+def test_microbatches_are_numbered_where_there_are_several() -> None:
+    events = [[0, "compute", 0, 0.0, 1.0, 0], [0, "compute", 1, 1.0, 2.0, 0], [0, "link", 1, 2.0, 2.0, 9]]
+    computing, linking = timeline({**DATA, "events": events}, LIGHT).data
+    assert list(computing.text) == ["1", "2"] and list(linking.text) == [""]

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts.charts.style import CHART_CONFIG
-from pages.parts.charts.timeline import timeline
+from pages.parts.charts.timeline import microbatches, timeline
 from pages.parts.theme import palette
 
 
@@ -16,9 +16,10 @@ def show(data: Any, baseline: Any) -> None:
     with st.container(border=True):
         st.markdown("**Who computes when**")
         left_out = f" The first {len(data['events'])} events are drawn." if data["left_out"] else ""
+        numbers = " Numbers are microbatches." if microbatches(data["events"]) > 1 else ""
         st.caption(
             f"One call of {len(data['ranks'])} ranks by the host's own clock: for {data['communication']:.0%} of it nobody computes, "
-            f"and {data['bubble']:.0%} of the ranks' time they wait.{left_out}"
+            f"and {data['bubble']:.0%} of the ranks' time they wait.{numbers}{left_out}"
         )
         st.plotly_chart(
             timeline(data, palette()), theme=None, key="timeline", config=CHART_CONFIG,
