@@ -53,7 +53,11 @@ FAMILIES = (
         "batch_size=1", "latency", 0.995, 5.0,
     ),
     Family(
-        "smollm2", ("quantization(format=int8)@openvino", "quantization(format=int8)@onnxruntime"),
+        "smollm2",
+        (
+            "quantization(format=int8)@openvino", "quantization(format=int8)@onnxruntime",
+            "quantization(format=int4, ratio=0.2, group_size=32)@openvino",
+        ),
         "batch_size=1,sequence_length=128,new_tokens=32,warmup_calls=2,rounds=5", "time_per_output_token", 0.99, 4.5,
     ),
 )  # fmt: skip
