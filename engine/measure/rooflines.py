@@ -26,7 +26,8 @@ def measured_roofline(profile: OperatorProfile, calibration: Calibration, thread
     points: dict[tuple[object, ...], RooflinePoint] = {}
     for operator in profile.operators:
         if operator.flops and operator.bytes and operator.ms:
-            key = (operator.type, operator.precision, operator.shapes)
+            # packed weights show no shapes, but other arithmetic
+            key = (operator.type, operator.precision, operator.shapes, operator.flops / operator.calls)
             point = _point(operator, profile, ceilings)
             points[key] = _joined(points[key], point) if key in points else point
     if not points:

@@ -45,9 +45,11 @@ _CEILINGS = {"compute": "the arithmetic", "memory": "the memory"}
 def _reading(own: Roofline) -> str:
     """How to read it, and what is not in it."""
     hollow = "" if own.provenance is Provenance.MEASURED else " Marks are hollow, because nothing was measured."
-    cached = " Above the slope: its data came out of a cache." if any(own.reached(p) > 1 for p in own.points) else ""
+    above = {p.bound for p in drawable(own) if own.reached(p) > 1}
+    cached = " Above the slope: its data came out of a cache." if "memory" in above else ""
+    busy = " Above the flat part: the host was busy when its ceilings were measured, so calibrate it again." if "compute" in above else ""
     return (
         f"Lines are the ceilings of {own.device}, {own.source}: left of the bend the memory, right of it the arithmetic. The larger a "
         f"mark, the more of a call it takes; {percent(sum(p.share for p in drawable(own)))} of a call is drawn, the rest does no "
-        f"arithmetic or tells no shapes.{hollow}{cached}"
+        f"arithmetic or tells no shapes.{hollow}{cached}{busy}"
     )
