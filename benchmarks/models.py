@@ -45,15 +45,8 @@ def resnet18_digits(
     Deterministic for a given torch build and number of threads. About two minutes on one
     core at 64 px; few images and epochs keep the accuracy below 100 %.
     """
-    torch.manual_seed(0)
     images, labels = _digits()
-    model = ResNetForImageClassification(
-        ResNetConfig(
-            num_channels=3, embedding_size=channels[0], hidden_sizes=list(channels), depths=[blocks] * len(channels),
-            layer_type="basic", num_labels=10,
-        )
-    )  # fmt: skip
-    _save_preprocessor(directory / "model", image_size)
+    model = untrained_resnet(directory / "model", channels=channels, blocks=blocks, image_size=image_size)
     pixels = torch.from_numpy(Preprocessing.of(directory / "model").pixels(images, image_size, image_size, 3))
     targets = torch.from_numpy(labels)
     _train(model, pixels[:TRAINED_ON], targets[:TRAINED_ON], epochs)
@@ -63,6 +56,21 @@ def resnet18_digits(
     np.savez(directory / "test.npz", **{IMAGES: images[unseen:], "labels": labels[unseen:]})
     accuracy = _accuracy(model, pixels[unseen:], targets[unseen:])
     return TrainedClassifier(directory / "model", directory / "test.npz", directory / "calibration.npz", accuracy)
+
+
+def untrained_resnet(
+    directory: Path, *, channels: Sequence[int] = (64, 128, 256, 512), blocks: int = 2, image_size: int = 64
+) -> ResNetForImageClassification:
+    """ResNet-18 (by default) for ten classes as `resnet18_digits` begins with it, its preprocessor written to `directory`."""
+    torch.manual_seed(0)
+    model = ResNetForImageClassification(
+        ResNetConfig(
+            num_channels=3, embedding_size=channels[0], hidden_sizes=list(channels), depths=[blocks] * len(channels),
+            layer_type="basic", num_labels=10,
+        )
+    )  # fmt: skip
+    _save_preprocessor(directory, image_size)
+    return model
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:

@@ -38,7 +38,7 @@ def measured_roofline(profile: OperatorProfile, calibration: Calibration, thread
         provenance=Provenance.MEASURED,
         ceilings=replace(ceilings, compute={name: peak for name, peak in peaks.items() if name in used}),
         points=tuple(sorted(points.values(), key=lambda p: -p.share)),
-        source=f"measured on {calibration.measured_at:%Y-%m-%d} by `python -m engine calibrate`",
+        source=f"measured on {calibration.measured_at:%Y-%m-%d} by python -m engine calibrate",
     )
 
 

@@ -7,7 +7,7 @@ import streamlit as st
 from engine.domain.calibration import Calibration
 from engine.hardware.accelerators import usable
 from engine.host import this_host as facts
-from pages.parts.format import MISSING, ago, significant
+from pages.parts.format import MISSING, ago, plural, significant
 from pages.parts.shell import resources
 
 
@@ -17,14 +17,14 @@ def this_host() -> None:
     found = resources().storage.hosts.calibration(host.name)
     devices = ", ".join(device.name for device in usable()) or "no accelerator"
     st.subheader("This host, measured", anchor=False)
-    st.caption(f"{host.cpu}, {host.cores} cores, {host.memory_bytes / 2**30:.1f} GiB, {devices}")
+    st.caption(f"{host.cpu}, {plural(host.cores, 'core')}, {host.memory_bytes / 2**30:.1f} GiB, {devices}")
     if found is None:
         st.info("Its peaks were not measured yet. Run `python -m engine calibrate` on it, about a minute.", icon=":material/speed:")
         return
     with st.grid("auto", min_column_width=150, gap="small"):
         for label, value in _figures(found):
             st.metric(label, value, border=True)
-    st.caption(f"Measured {ago(found.measured_at)} on all cores; equal processes differ by {found.noise_band:.1%}.")
+    st.caption(f"Peaks of products and of reading memory, measured {ago(found.measured_at)} on all cores; equal processes differ by {found.noise_band:.1%}.")
 
 
 def _figures(found: Calibration) -> list[tuple[str, str]]:
@@ -33,9 +33,9 @@ def _figures(found: Calibration) -> list[tuple[str, str]]:
     for precision in ("fp32", "bf16", "int8"):
         peak = found.peak(precision, cores)
         unit = "GOP/s" if precision == "int8" else "GFLOP/s"
-        figures.append((f"Peak {precision}", f"{significant(peak / 1e9)} {unit}" if peak else MISSING))
+        figures.append((f"{precision}, {unit}", significant(peak / 1e9) if peak else MISSING))
     bandwidth = found.bandwidth(cores)
-    return [*figures, ("Memory read", f"{significant(bandwidth / 1e9)} GB/s" if bandwidth else MISSING)]
+    return [*figures, ("memory, GB/s", significant(bandwidth / 1e9) if bandwidth else MISSING)]
 
 
 def hosts() -> None:

@@ -47,7 +47,10 @@ def _reading(own: Roofline) -> str:
     hollow = "" if own.provenance is Provenance.MEASURED else " Marks are hollow, because nothing was measured."
     above = {p.bound for p in drawable(own) if own.reached(p) > 1}
     cached = " Above the slope: its data came out of a cache." if "memory" in above else ""
-    busy = " Above the flat part: the host was busy when its ceilings were measured, so calibrate it again." if "compute" in above else ""
+    busy = (
+        " Above the flat part: its kernel beats PyTorch's product, by which ceilings are measured, or the host was busy meanwhile."
+        if "compute" in above else ""
+    )  # fmt: skip
     return (
         f"Lines are the ceilings of {own.device}, {own.source}: left of the bend the memory, right of it the arithmetic. The larger a "
         f"mark, the more of a call it takes; {percent(sum(p.share for p in drawable(own)))} of a call is drawn, the rest does no "

@@ -34,8 +34,8 @@ def devices_figure(series: Mapping[str, Sequence[Projection]], against: str, pal
             },
             hovertext=[_hover(words, p) for p in shown], hoverinfo="text",
         )  # fmt: skip
-    figure.update_xaxes(type="log")
-    figure.update_yaxes(type="log")
+    figure.update_xaxes(type="log", dtick="D2", tickformat="~g")
+    figure.update_yaxes(type="log", dtick="D2", tickformat="~g")
     return figure
 
 

@@ -18,6 +18,8 @@ _LEAST_SHARE = 0.001
 """Of a call: below it a mark says nothing and crowds the others."""
 _KINDS = {"matmul": "products", "conv2d": "convolutions", "attention": "attention"}
 _OTHERS = "pointwise and others"
+_MARGIN = 5
+"""Room beside the outermost marks, where the ceilings are named."""
 
 
 def drawable(data: Roofline) -> Sequence[RooflinePoint]:
@@ -31,7 +33,7 @@ def roofline_figure(data: Roofline, palette: Palette) -> go.Figure:
     points = drawable(data)
     bandwidth = max(data.ceilings.bandwidth.values())
     ridges = [peak / bandwidth for peak in data.ceilings.compute.values()]
-    left, right = min([p.intensity for p in points] + ridges) / 2, max([p.intensity for p in points] + ridges) * 2
+    left, right = min([p.intensity for p in points] + ridges) / _MARGIN, max([p.intensity for p in points] + ridges) * _MARGIN
     for name, peak in sorted(data.ceilings.compute.items(), key=lambda item: item[1]):
         figure.add_scatter(
             x=[left, peak / bandwidth, right], y=[left * bandwidth, peak, peak], mode="lines", showlegend=False,
@@ -61,8 +63,16 @@ def roofline_figure(data: Roofline, palette: Palette) -> go.Figure:
     lowest = min([p.flops_per_second for p in points] + [left * bandwidth])
     highest = max([p.flops_per_second for p in points] + list(data.ceilings.compute.values()))
     figure.update_xaxes(type="log", range=[log10(left), log10(right)], dtick=1)
-    figure.update_yaxes(type="log", range=[floor(log10(lowest)), ceil(log10(highest * 1.5))], dtick=1, exponentformat="SI")
+    decades = range(floor(log10(lowest)), ceil(log10(highest * 1.5)) + 1)
+    figure.update_yaxes(
+        type="log", range=[decades[0], decades[-1]], tickvals=[10.0**d for d in decades], ticktext=[_decade(d) for d in decades]
+    )
     return figure
+
+
+def _decade(exponent: int) -> str:
+    """`100 G` of 10¹¹."""
+    return f"{10 ** (exponent % 3)} {('', 'k', 'M', 'G', 'T', 'P')[exponent // 3]}"
 
 
 def _pace(per_second: float, format: str) -> str:
