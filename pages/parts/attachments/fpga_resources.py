@@ -17,6 +17,11 @@ from pages.parts.format import plain
 from pages.parts.shell import resources, show_problem
 from pages.parts.theme import palette
 
+_FIGURES = {
+    "clock_mhz": "clock", "power_w": "power", "host_gops": "the host's speed", "host_gb_per_s": "bandwidth to the host",
+    "host_latency_us": "latency to the host", "memory_gb": "memory", "memory_gb_per_s": "memory bandwidth",
+    "mac_per_dsp": "products of a DSP",
+}  # fmt: skip
 TITLES = {"lut": "LUTs", "ff": "Flip-flops", "dsp": "DSPs", "ram_kbit": "On-chip RAM"}
 
 
@@ -30,7 +35,7 @@ def draw(data: Any, baseline: Any) -> None:
             plain(
                 f"Clock {data['clock_hz'] / 1e6:.0f} MHz ({data['clock_status']}, {low:.0f} to {high:.0f}). Energy "
                 f"{energy_words(tuple(data['joules']))} a call, from the board's power range. Resources: {data['resources_source']}. "
-                f"Assumed of the board: {', '.join(name.replace('_', ' ') for name in data['assumed'])}."
+                f"Assumed of the board: {', '.join(_FIGURES.get(name, name) for name in data['assumed']) or 'nothing'}."
             )
         )
         st.plotly_chart(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from math import ceil, floor, log10
 from typing import Any
 
 import plotly.graph_objects as go
@@ -55,9 +56,20 @@ def roofline(
                 marker={"symbol": _SYMBOLS[provenance], "size": 9, "color": _hue(bound, palette), "line": {"width": 1.5}},
                 hovertext=[_layer_words(layer) for layer in chosen], hoverinfo="text",
             )  # fmt: skip
-    figure.update_xaxes(type="log")
-    figure.update_yaxes(type="log")
+    heights = [layer["macs"] / layer["seconds"] / 1e9 for layer in known]
+    figure.update_xaxes(type="log", **_whole_ticks(left, right))
+    figure.update_yaxes(type="log", **_whole_ticks(min([*heights, left * bandwidth / 1e9]), peak / 1e9))
     return figure
+
+
+def _whole_ticks(low: float, high: float) -> dict[str, Any]:
+    """Ticks of a logarithmic axis as whole numbers: 1, 2, 5, 10 …, all nine digits where that leaves few."""
+    decades = range(floor(log10(low)), ceil(log10(high)) + 1)
+    for digits in ((1, 10), (1, 2, 5), range(1, 10)):
+        ticks = sorted({digit * 10.0**decade for decade in decades for digit in digits if low <= digit * 10.0**decade <= high})
+        if len(ticks) >= 4:
+            break
+    return {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def resource_bars(resources: Mapping[str, Sequence[float]], titles: Mapping[str, str], palette: Palette) -> go.Figure:
@@ -67,7 +79,8 @@ def resource_bars(resources: Mapping[str, Sequence[float]], titles: Mapping[str,
     shares = [resources[name][0] / resources[name][1] for name in names]
     figure.add_bar(
         orientation="h", x=shares, y=[f"{titles[name]}  " for name in names], width=0.55, showlegend=False,
-        marker={"color": palette.simulated, "cornerradius": 3}, text=[percent(share) for share in shares], textposition="outside",
+        marker={"color": palette.simulated, "cornerradius": 3}, text=[percent(share) for share in shares],
+        textposition=["inside" if share > 0.7 else "outside" for share in shares], insidetextfont={"color": palette.background},
         hovertext=[f"{significant(taken)} of {significant(there)}" for taken, there in (resources[n] for n in names)],
         hoverinfo="text", cliponaxis=False,
     )  # fmt: skip
