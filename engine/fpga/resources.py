@@ -90,7 +90,7 @@ def clock_of(board: Fpga, size: int) -> Clock:
     note = "" if chosen.core.size >= size else f", which is smaller than {size}"
     return Clock(
         hertz=reached[len(reached) // 2], low=reached[0], high=reached[-1],
-        status=f"place and route of N = {chosen.core.size}, {len(reached)} seeds{note}",
+        status=f"place and route of N = {chosen.core.size}, {len(reached)} seed{'s' * (len(reached) > 1)}{note}",
     )  # fmt: skip
 
 

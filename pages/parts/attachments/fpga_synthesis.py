@@ -14,7 +14,7 @@ from engine.fpga.synthesis import Family, Synthesis, fits_ecp5, known, nearest_r
 from engine.fpga.synthesizing import start, state
 from pages.parts.charts.fpga import critical_path
 from pages.parts.charts.style import CHART_CONFIG
-from pages.parts.format import plain, significant
+from pages.parts.format import plain, plural, significant
 from pages.parts.shell import resources, show_problem
 from pages.parts.theme import palette
 
@@ -49,8 +49,8 @@ def _figures(found: Synthesis, core: Core) -> None:
     best = found.routes[0]
     st.caption(
         plain(
-            f"{other}{stale}{found.device}, {len(clocks)} seeds: {significant(clocks[0])} to {significant(clocks[-1])} MHz. The path that "
-            f"limits the best: {significant(sum(step.delay_ns for step in best.critical_path))} ns, from {best.critical_path[0].cell} to "
+            f"{other}{stale}{found.device}, {plural(len(clocks), 'seed')}: {significant(clocks[0])} to {significant(clocks[-1])} MHz. The path "
+            f"that limits the best: {significant(sum(step.delay_ns for step in best.critical_path))} ns, from {best.critical_path[0].cell} to "
             f"{best.critical_path[-1].cell}. {found.tools}."
         )
     )
