@@ -13,8 +13,10 @@ from engine.cli import main
 from engine.domain.errors import ToolError
 from engine.fpga import synthesizing
 from engine.fpga.cycles import Core
-from engine.fpga.synthesis import Family, fits_ecp5, kept, known
+from engine.fpga.resources import clock_of, fabric_of
+from engine.fpga.synthesis import Family, all_known, fits_ecp5, kept, known, nearest_routed
 from engine.fpga.synthesizing import start, state, synthesize
+from engine.hardware.fpgas import fpga_of
 
 CORE = Core(size=2)
 YOSYS = """
@@ -121,3 +123,23 @@ def test_figures_of_another_verilog_are_not_current(tmp_path: Path) -> None:
     synthesize(CORE, tmp_path, seeds=(1, 2))
     place.write_text(json.dumps({**json.loads(place.read_text()), "source": "earlier"}))
     assert [route.seed for route in synthesize(CORE, tmp_path, seeds=(3,)).routes] == [3]
+
+
+def test_committed_figures_are_of_the_verilog_as_it_is() -> None:
+    committed = all_known()
+    assert {s.core.size for s in committed} >= {4, 8}
+    for found in committed:
+        assert found.is_current, f"{found.core}: run python -m engine fpga synthesize again and commit it"
+        assert set(found.resources) == set(Family)
+    nearest = nearest_routed(Core(size=20))
+    assert nearest and nearest.core.size <= 20 and nearest.fmax_mhz
+
+
+def test_tier_1_takes_clock_and_resources_from_them() -> None:
+    board = fpga_of("ecp5-85f")
+    routed = nearest_routed(Core(size=4))
+    assert routed and routed.fmax_mhz
+    clock = clock_of(board, 4)
+    assert clock.hertz == pytest.approx(routed.fmax_mhz * 1e6) and clock.status.startswith("place and route of N = 4")
+    assert "synthesis of N = 4, 8" in fabric_of("ecp5").source
+    assert clock_of(fpga_of("zcu104"), 8).status == "assumed"
