@@ -42,6 +42,7 @@ def test_a_placement_is_drawn(
     assert "of the array's peak" in words
     assert "mJ a call" in words or "J a call" in words
     assert "Assumed of the board: " in words
+    assert "Placed and routed, a core of N = " in words and "The path that limits the best: " in words
     assert len(plan.passes) == tables
     table = next(d.value for d in app.dataframe if "Waits for" in d.value.columns)
     assert len(table) == len(plan.first.layers)

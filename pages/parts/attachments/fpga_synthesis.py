@@ -46,16 +46,16 @@ def _figures(found: Synthesis, core: Core) -> None:
     st.markdown(f"**Placed and routed, a core of N = {found.core.size} reaches {significant(found.fmax_mhz)} MHz**")
     other = "" if found.core == core else f"This board's array is made of cores of N = {core.size}; this is the nearest that was synthesised. "
     stale = "" if found.is_current else "Made from an earlier version of the Verilog. "
-    best = found.routes[0]
+    spread = f": {significant(clocks[0])} to {significant(clocks[-1])} MHz" if len(clocks) > 1 else ""
+    path = found.routes[0].critical_path
     st.caption(
         plain(
-            f"{other}{stale}{found.device}, {plural(len(clocks), 'seed')}: {significant(clocks[0])} to {significant(clocks[-1])} MHz. The path "
-            f"that limits the best: {significant(sum(step.delay_ns for step in best.critical_path))} ns, from {best.critical_path[0].cell} to "
-            f"{best.critical_path[-1].cell}. {found.tools}."
+            f"{other}{stale}{found.device}, {plural(len(clocks), 'seed')}{spread}. The path that limits the best: "
+            f"{significant(sum(step.delay_ns for step in path))} ns, from {path[0].cell} to {path[-1].cell}. {found.tools}."
         )
     )
     st.plotly_chart(
-        critical_path(best.critical_path, palette()), theme=None, key="fpga_path", config=CHART_CONFIG,
+        critical_path(path, palette()), theme=None, key="fpga_path", config=CHART_CONFIG,
         alt="Delays along the critical path, one after the other",
     )  # fmt: skip
     with st.expander("Resources of one core"):
