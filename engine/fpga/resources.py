@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import ceil
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from engine.fpga.array import ArrayDesign
@@ -89,7 +90,7 @@ def clock_of(board: Fpga, size: int) -> Clock:
     reached = sorted(route.fmax_mhz * 1e6 for route in chosen.routes)
     note = "" if chosen.core.size >= size else f", which is smaller than {size}"
     return Clock(
-        hertz=reached[len(reached) // 2], low=reached[0], high=reached[-1],
+        hertz=median(reached), low=reached[0], high=reached[-1],
         status=f"place and route of N = {chosen.core.size}, {len(reached)} seed{'s' * (len(reached) > 1)}{note}",
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from statistics import median
 
 from engine.domain.codec import decode, encode
 from engine.fpga.build import RTL, core_parameters
@@ -89,8 +90,7 @@ class Synthesis:
     @property
     def fmax_mhz(self) -> float | None:
         """The median over seeds; None before place and route."""
-        ordered = sorted(route.fmax_mhz for route in self.routes)
-        return ordered[len(ordered) // 2] if ordered else None
+        return median(route.fmax_mhz for route in self.routes) if self.routes else None
 
 
 def source_digest(core: Core) -> str:
