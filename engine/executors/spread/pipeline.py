@@ -120,7 +120,7 @@ class Cutter:
 def _traced(module: Traceable, example: tuple[Tensor, ...], cutter: Cutter) -> Any:
     try:
         return pipeline(module, mb_args=example, split_policy=cutter)
-    except (RuntimeError, ValueError, AssertionError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, ValueError, AssertionError, TypeError, KeyError, NotImplementedError) as error:
         raise StageError(
             f"The {type(module.model).__name__} cannot be traced and cut: {str(error).splitlines()[0][:300]}",
             mend="Choose kind=tensor, or distributed() for whole replicas.", detail=str(error),

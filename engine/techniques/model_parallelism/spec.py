@@ -9,7 +9,14 @@ from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
 from engine.domain.knobs import Config, knob
 from engine.domain.recipe import RuntimeId, TechniqueId
 from engine.domain.technique import Family, Obstacle, Phase, RunsOn, Situation, TechniqueSpec
-from engine.techniques.model_parallelism.support import PACKED, UNCUT, degrees_for, is_splittable, splittable_names
+from engine.techniques.model_parallelism.support import (
+    PACKED,
+    UNCUT,
+    UNTRACED,
+    degrees_for,
+    is_splittable,
+    splittable_names,
+)
 
 
 class Kind(StrEnum):
@@ -96,6 +103,13 @@ def _pipeline_obstacles(config: ModelParallelismConfig, card: ModelCard) -> list
             Obstacle(
                 f"The blocks of a {card.architecture} look themselves up by number in the whole model.",
                 "Choose distributed() for whole replicas.",
+            )
+        ]
+    if card.architecture.startswith(UNTRACED):
+        return [
+            Obstacle(
+                f"The graph of a {card.architecture} is traced but cannot be cut: its rotary positions cross every place.",
+                "Choose kind=tensor." if is_splittable(card) else "Choose distributed() for whole replicas.",
             )
         ]
     if 0 < card.num_layers < config.degree:

@@ -47,6 +47,8 @@ def refused(recipe: str, card: ModelCard = SMOLLM, host: HostFacts = LARGE) -> s
         ("model_parallelism(degree=2)@openvino", SMOLLM, LARGE, "does not run on openvino", "@eager or @inductor"),
         ("model_parallelism()@inductor", SMOLLM, LARGE, "without compiling", "@eager"),
         ("model_parallelism()", replace(SMOLLM, architecture="GPTNeoForCausalLM"), LARGE, "by number", "distributed()"),
+        ("model_parallelism()", replace(BERT, architecture="ModernBertModel"), LARGE, "traced but cannot be cut", "distributed()"),
+        ("model_parallelism()", replace(BERT, architecture="RoFormerModel"), LARGE, "traced but cannot be cut", "kind=tensor"),
         ("model_parallelism()", replace(BERT, format=ArtifactFormat.ONNX), LARGE, "ONNX graph is not cut", "distributed()"),
         ("quantization(format=int8)+model_parallelism(kind=tensor)", BERT, LARGE, "does not split int8 matrices", "kind=pipeline, or quantization(format=bf16)"),
         ("quantization(format=int4)+model_parallelism(kind=tensor, degree=3)", SMOLLM, LARGE, "does not split int4 matrices", "kind=pipeline"),
