@@ -24,6 +24,8 @@ _FAMILIES = {Family.ECP5: "ECP5", Family.SERIES_7: "Xilinx 7 series", Family.ULT
 
 def show(data: Mapping[str, Any]) -> None:
     """Of the placement's core; of the nearest smaller one where that is too large for an ECP5 or was not synthesised."""
+    if "width" not in data:
+        return  # an early run's, which does not say which core it was
     core, home = Core(size=data["size"], width=data["width"]), resources().settings.home
     with st.container(border=True):
         every = _EVERY_SECONDS if state(core, home).running else None
