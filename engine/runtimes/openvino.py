@@ -25,8 +25,6 @@ MODEL = "model.xml"
 ACTIVATION_GROUP = 32
 HALF = {NumberFormat.BF16: "bf16", NumberFormat.FP16: "f16"}
 """Formats of weights and arithmetic, as openvino spells them."""
-INTEGERS = (NumberFormat.INT8, NumberFormat.INT4)
-"""Formats of weights alone: what is not an integer product is computed in floating point."""
 
 
 class OpenVino:
@@ -57,7 +55,7 @@ class OpenVino:
             model, noted = quantize(model, deployment, context)
         file = context.scratch / MODEL
         ov.save_model(model, file, compress_to_fp16=formats.weights in HALF)
-        settings = _settings(deployment) | workload_settings(deployment)
+        settings = _settings(formats) | workload_settings(deployment)
         context.report(Progress("Compiling for this processor", 0.8))
         written = ov.Core().read_model(file)
         census = census_of(written)
@@ -67,8 +65,6 @@ class OpenVino:
             context.report(Progress("Comparing caches", 0.9))
             noted |= {"kv_cache": "int8", "kv_cache_error": _cache_error(file, settings, context)}
         stayed, attachments = layer_facts(layers_of(written), formats)
-        if formats.weights in INTEGERS and settings["INFERENCE_PRECISION_HINT"] == "bf16":
-            noted |= {"arithmetic": "bf16"}
         facts = format_facts(formats) | census.facts() | stayed | noted
         files = (MODEL, "model.bin")
         return Lowered(
@@ -93,15 +89,12 @@ def _caches(card: ModelCard) -> bool:
     return card.task is TaskId.CAUSAL_LM and card.format is not ArtifactFormat.ONNX
 
 
-def _settings(deployment: Deployment) -> dict[str, str]:
+def _settings(formats: Formats) -> dict[str, str]:
     """Compile properties that belong to the formats; without the hints openvino chooses bf16 and a u8 cache by itself.
 
-    A causal LM whose weights are integers computes what stays floating point in bf16 where that works: decoding then takes
-    a tenth less (SmolLM2 on Zen 5). Other tasks gain 2 % at most, which is not worth the rounding.
+    (bf16 around integer weights was tried: SmolLM2 on Zen 5 decodes no faster, and loses 0.1 % of its quality.)
     """
-    formats = deployment.formats
-    narrow = formats.weights in INTEGERS and _caches(deployment.card) and this_host().has_bf16 and deployment.workload.batch_size == 1
-    settings = {"INFERENCE_PRECISION_HINT": "bf16" if narrow else HALF.get(formats.weights, "f32")}
+    settings = {"INFERENCE_PRECISION_HINT": HALF.get(formats.weights, "f32")}
     settings["KV_CACHE_PRECISION"] = "u8" if formats.kv_cache is NumberFormat.INT8 else settings["INFERENCE_PRECISION_HINT"]
     group = ACTIVATION_GROUP if formats.mode is QuantizationMode.DYNAMIC else 0
     return settings | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(group)}
@@ -175,7 +168,7 @@ def settled(formats: Formats, task: TaskId) -> Formats:
     Without VNNI the plugin's integer products of texts are slower than its fp32 ones
     (MiniLM on Zen 3: 0.9 times), so only weights are stored as integers there.
     """
-    if formats.weights not in INTEGERS or formats.mode is not QuantizationMode.NONE:
+    if formats.weights not in (NumberFormat.INT8, NumberFormat.INT4) or formats.mode is not QuantizationMode.NONE:
         return formats
     integers = this_host().has_vnni
     if task is TaskId.CAUSAL_LM:
