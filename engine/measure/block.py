@@ -202,8 +202,8 @@ class Block:
     def _open_all(self) -> None:
         """The baseline first, shadows last: what the order of opening does to a process must lie between those two.
 
-        (On a virtual machine whose other core was loaded, the first process opened was 3 to 7 % slower than equal ones
-        opened after it, the second nearly as slow, in each of four blocks.)
+        (On a virtual machine whose other core was loaded, the first process opened was 2 to 7 % slower than the mean of equal
+        ones opened after it, in each of five blocks.)
         """
         free = int(psutil.virtual_memory().available * MEMORY_SHARE)
         baseline, *others = self._candidates

@@ -25,9 +25,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.accelerator.is_available(), reason="this machine has no accelerator that torch can use"),
 ]
-
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="these are kernels of CUDA")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch has int8 products with int32 sums, packed int4 and 2:4 products for CUDA alone")
 
 
 def _placement() -> Placement:

@@ -120,9 +120,11 @@ class Cutter:
 def _traced(module: Traceable, example: tuple[Tensor, ...], cutter: Cutter) -> Any:
     try:
         return pipeline(module, mb_args=example, split_policy=cutter)
-    except (RuntimeError, ValueError, AssertionError, TypeError, KeyError, NotImplementedError) as error:
+    # what torch.export and the splitter raise for graphs they cannot take, some of it without a word
+    except (RuntimeError, ValueError, AssertionError, TypeError, KeyError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
         raise StageError(
-            f"The {type(module.model).__name__} cannot be traced and cut: {str(error).splitlines()[0][:300]}",
+            f"The {type(module.model).__name__} cannot be traced and cut: {first[:300]}",
             mend="Choose kind=tensor, or distributed() for whole replicas.", detail=str(error),
         ) from error  # fmt: skip
 

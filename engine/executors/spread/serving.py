@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from engine.domain.artifact import TaskId
-from engine.domain.errors import SpeedrailError
 from engine.domain.ports import Batch, Outputs
 from engine.executors.spread.batching import Batcher, QueueFull
 from engine.executors.spread.executor import SpreadExecutor, of_one_replica
@@ -29,7 +28,7 @@ class Serving:
         self._items = [{name: value[i : i + 1] for name, value in batch.items()} for i in range(rows)]
         self._batcher = Batcher(executor, self._layout, self._share, _how(request))
         self._held_back = 0
-        self._error: SpeedrailError | None = None
+        self._error: BaseException | None = None
         self.server = Server(self._submit, 1)
 
     def close(self) -> None:
@@ -53,9 +52,7 @@ class Serving:
 
         def answered(future: Future[Outputs]) -> None:
             nonlocal left
-            error = future.exception()
-            if isinstance(error, SpeedrailError):
-                self._error = error
+            self._error = self._error or future.exception()
             with lock:
                 left -= 1
                 last = left == 0
