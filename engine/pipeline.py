@@ -285,7 +285,8 @@ def _context(
 
     whole(Progress(title, 0.0))
     original = Variant(request.artifact_dir)
-    return Context(scratch, calibration, whole, request.threads, original, material, checkpoints)
+    figures = Path(request.figures_dir) if request.figures_dir else None
+    return Context(scratch, calibration, whole, request.threads, original, material, checkpoints, figures)
 
 
 def _curves_together(facts: Sequence[StageFacts]) -> list[StageFacts]:

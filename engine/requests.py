@@ -81,6 +81,7 @@ class TransformRequest:
     is here because a dataset alone is split into scored and calibration parts. The
     lowered files and each stage's own go under `output_dir`, which exists. What a stage
     leaves in `checkpoint_dir` is there again when a killed transform is repeated; empty: nothing is.
+    `figures_dir`: what the home's tools found that a stage computes from; empty: nothing.
     """
 
     artifact_dir: str
@@ -93,6 +94,7 @@ class TransformRequest:
     threads: int
     dataset_file: str = ""
     checkpoint_dir: str = ""
+    figures_dir: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,9 @@ from engine.execution.lock import HostLock
 from engine.fpga.array import Precision
 from engine.fpga.placing import on_array
 from engine.fpga.plan_file import PassRow, PlanFile, energy_words
+from engine.fpga.resources import Syntheses
 from engine.fpga.search import Objective, find_design
+from engine.fpga.synthesis import all_known, figures
 from engine.hardware.fpgas import fpga_of
 from engine.hardware.networks import names, network
 from engine.hardware.operators import Network
@@ -40,8 +42,9 @@ def fpga_estimate(settings: Settings, options: argparse.Namespace) -> int:
     shapes = _network(options.model, workload, settings)
     objective = Objective.SMALLEST if options.within else Objective.FASTEST
     found = find_design(
-        on_array(shapes), board, _PRECISIONS[options.precision], objective, within_seconds=options.within / 1e3
-    )
+        on_array(shapes), board, _PRECISIONS[options.precision], objective, within_seconds=options.within / 1e3,
+        known=Syntheses(all_known(figures(settings.home))),
+    )  # fmt: skip
     plan = PlanFile.of(found)
     # nothing is executed here, so nothing is said of the host's functions or the RTL
     data = {k: v for k, v in as_data(plan).items() if k not in ("host_work", "sampled", "executed")}

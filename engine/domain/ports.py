@@ -54,6 +54,8 @@ class Context:
     material: Material | None = None
     checkpoints: Path | None = None
     """A directory of this stage's own that outlives a killed child; a repeated transform finds it as it was left."""
+    figures: Path | None = None
+    """What tools found in this home that the technique computes from (`TechniqueSpec.figures`), to read."""
 
 
 class Technique(Protocol):

@@ -114,5 +114,7 @@ class TechniqueSpec:
     implementation is a `Computing` technique (engine.domain.ports), which computes them."""
     training_minutes: Callable[[Any], float] = lambda config: 0.0
     """config -> most minutes it trains, beyond what every stage takes."""
+    figures: str = ""
+    """Folder of the home with figures that tools found there and the stage computes from (`Context.figures`)."""
     suggested: tuple[str, ...] = ()
     """Recipes (canonical spelling) worth offering to a newcomer, best first."""

@@ -171,7 +171,7 @@ def _forget_models(work: Work) -> None:
     if not work.experiment.keep_models:
         for run in work.storage.runs.of_experiment(work.experiment.id):
             plan = plan_of(run, work.artifact)
-            work.storage.files.delete(transform_key(work.artifact, plan, work.experiment))
+            work.storage.files.delete(transform_key(work.artifact, plan, work.experiment, work.settings))
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def _recorder(work: Work, run: Run, attempt: int) -> Recorder:
 def transformed(work: Work, recorder: Recorder) -> Transformed:
     """The run's lowered model for this workload, found in the store or made. Raises SpeedrailError."""
     plan = plan_of(recorder.run, work.artifact)
-    key = transform_key(work.artifact, plan, work.experiment)
+    key = transform_key(work.artifact, plan, work.experiment, work.settings)
     if found := find_transformed(key, work.storage):
         recorder.say("transform: found in the store")
         return found

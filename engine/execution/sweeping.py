@@ -57,7 +57,7 @@ def _point(work: Work, prepared: Prepared, batch: int) -> LoadPoint:
     try:
         return _measured(other, replace(prepared, transformed=transformed(other, prepared.recorder)))
     finally:
-        work.storage.files.delete(transform_key(work.artifact, prepared.plan, other.experiment))
+        work.storage.files.delete(transform_key(work.artifact, prepared.plan, other.experiment, work.settings))
 
 
 def _measured(work: Work, prepared: Prepared) -> LoadPoint:

@@ -47,7 +47,7 @@ class Transformed:
     lowered: Lowered
 
 
-def transform_key(artifact: Artifact, plan: Plan, experiment: Experiment) -> str:
+def transform_key(artifact: Artifact, plan: Plan, experiment: Experiment, settings: Settings) -> str:
     """Everything the lowered files depend on, as a key of the file store."""
     workload = experiment.workload
     depends = {
@@ -65,6 +65,9 @@ def transform_key(artifact: Artifact, plan: Plan, experiment: Experiment) -> str
         # an experiment that keeps no models deletes its own without asking who else has them
         "owner": "" if experiment.keep_models else experiment.id,
     }
+    # what nobody else has stays as it was made, so that it is found again and deleted
+    if experiment.keep_models and (figures := _figures(plan, settings)):
+        depends["figures"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(figures.glob("*.json"))]
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
 
@@ -113,7 +116,8 @@ def transform(
     """
     artifact_dir = storage.files.local_path(artifact.id)
     dataset, calibration = data_files(experiment, storage)
-    key = transform_key(artifact, plan, experiment)
+    key = transform_key(artifact, plan, experiment, settings)
+    figures = _figures(plan, settings)
     with scratch(settings) as output:
         kept_between = checkpoints(settings, training_key(artifact, experiment))
         request = TransformRequest(
@@ -127,8 +131,9 @@ def transform(
             threads=experiment.workload.threads or this_host().cores,
             dataset_file=str(dataset or ""),
             checkpoint_dir=str(kept_between),
+            figures_dir=str(figures or ""),
         )
-        readable = [artifact_dir, *filter(None, (dataset, calibration))]
+        readable = [artifact_dir, *filter(None, (dataset, calibration, figures))]
         seconds = TRANSFORM_SECONDS + training_seconds(plan)
         kind = "transform" + RANKS * _spreads(plan) + DEVICE * _places(plan)
         result = _ask(kind, request, readable, [output, kept_between], seconds, leash, log, report)
@@ -136,6 +141,12 @@ def transform(
     kept = find_transformed(key, storage)
     assert kept is not None
     return kept
+
+
+def _figures(plan: Plan, settings: Settings) -> Path | None:
+    """The folder of this home from which a stage computes, if there is one."""
+    named = (spec_of(stage.technique).figures for stage in plan.stages)
+    return next((folder for name in named if name and (folder := settings.home / name).is_dir()), None)
 
 
 def _spreads(plan: Plan) -> bool:

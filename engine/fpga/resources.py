@@ -2,27 +2,31 @@
 
 DSP and RAM blocks are counted from the structure of rtl/: one multiplier for each
 processing element and one for each requantizer lane; per core two operands in two banks
-of `bank` words, and 512 channel parameters of 54 bits a lane. LUTs and flip-flops follow
-a + b · N + c · N² (data/fabric.toml), scaled to what synthesis gave for the cores that it
-was run on (engine.fpga.synthesis); where a family was not synthesised the nearest one
-stands in, and the result says so. The clock is what place and route reached on an ECP5
-and the catalogue's assumption elsewhere.
+of `bank` words, and 512 channel parameters of 54 bits a lane. LUTs and flip-flops are
+what synthesis gave for that core (engine.fpga.synthesis: committed, or found in this home);
+for other cores they follow a + b · N + c · N² (data/fabric.toml), scaled to those that were
+synthesised; where a family was not, the nearest one stands in, and the result says so. The
+clock is what place and route reached on an ECP5 and the catalogue's assumption elsewhere.
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from math import ceil
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from engine.fpga.array import ArrayDesign
+from engine.fpga.cycles import Core
 from engine.fpga.synthesis import Family, Synthesis, all_known
 from engine.hardware.fpgas import URAM_KBIT, Fpga
 
+_WIDTH = 8
+"""Bits of the operands that the lines of data/fabric.toml are for."""
 PARAMETER_BITS = 54
 """Bias 32, multiplier 16, shift 6."""
 LUT_SHARE, FF_SHARE, DSP_SHARE, RAM_SHARE = 0.75, 0.75, 0.95, 0.9
@@ -38,6 +42,8 @@ class Fabric:
     lut_multiplier: float
     """LUTs of one product of 4 × 4 bits that does without a DSP."""
     source: str
+    counted: Mapping[int, tuple[int, int, str]] = field(default_factory=dict)
+    """N of a synthesised core to its LUTs and flip-flops, and where they are from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +86,34 @@ class Clock:
     """`assumed`, or by what it was found."""
 
 
-def clock_of(board: Fpga, size: int) -> Clock:
+@dataclass(frozen=True, slots=True, eq=False)
+class Syntheses:
+    """The cores that tools were run on, smallest first: where clock and resources come from."""
+
+    cores: tuple[Synthesis, ...]
+
+    def mapped(self, family: Family) -> list[Synthesis]:
+        """For that family, products in DSPs."""
+        return [s for s in self._usual() if family in s.resources and not s.multipliers_in_luts]
+
+    def routed(self) -> list[Synthesis]:
+        return [s for s in self._usual() if s.routes]
+
+    def _usual(self) -> list[Synthesis]:
+        """Of the width that the lines are for and the banks that a design has."""
+        return [s for s in self.cores if s.core == Core(size=s.core.size, width=_WIDTH)]
+
+
+@cache
+def committed() -> Syntheses:
+    """Those that come with Speedrail."""
+    return Syntheses(all_known())
+
+
+@lru_cache(maxsize=256)
+def clock_of(board: Fpga, size: int, known: Syntheses) -> Clock:
     """Place and route's median over seeds for the next larger array it was run on (the largest, where none is larger)."""
-    routed = _routed() if board.family == "ecp5" else ()
+    routed = known.routed() if board.family == "ecp5" else []
     if not routed:
         figure = board.clock_mhz
         return Clock(hertz=figure.value * 1e6, low=figure.low * 1e6, high=figure.high * 1e6, status=str(figure.status))
@@ -91,37 +122,44 @@ def clock_of(board: Fpga, size: int) -> Clock:
     note = "" if chosen.core.size >= size else f", which is smaller than {size}"
     return Clock(
         hertz=median(reached), low=reached[0], high=reached[-1],
-        status=f"place and route of N = {chosen.core.size}, {len(reached)} seed{'s' * (len(reached) > 1)}{note}",
+        status=f"place and route of {_origin(chosen)}, {len(reached)} seed{'s' * (len(reached) > 1)}{note}",
     )  # fmt: skip
 
 
-@cache
-def _routed() -> tuple[Synthesis, ...]:
-    """Committed cores that were placed and routed, smallest first."""
-    return tuple(s for s in all_known() if s.routes and s.core.width == 8)
+def _origin(synthesis: Synthesis) -> str:
+    """`N = 8`, and what is remarkable about where that was found."""
+    remarks = ["in this home"] * synthesis.own + ["an earlier Verilog"] * (not synthesis.is_current)
+    return f"N = {synthesis.core.size}" + f" ({', '.join(remarks)})" * bool(remarks)
 
 
 _WORDS = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSPs", "ram_kbit": "RAM"}
 
 
-def resources_of(design: ArrayDesign, board: Fpga) -> Resources:
+def resources_of(design: ArrayDesign, board: Fpga, known: Syntheses) -> Resources:
     """What `design` takes of `board`. Products of 4 bits are made of LUTs."""
-    fabric = fabric_of(board.family)
     n, cores, width = design.size, design.cores, design.precision.width
     narrow = width <= 4
-    scale = width / 8
-    lut = _line(fabric.lut, n, scale) + (fabric.lut_multiplier * n * n if narrow else 0)
+    lut, ff, source = _cells(n, width, fabric_of(board.family, known))
     multipliers = n + (0 if narrow else n * n)
     return Resources(
-        lut=ceil(cores * lut), ff=ceil(cores * _line(fabric.ff, n, scale)),
+        lut=ceil(cores * lut), ff=ceil(cores * ff),
         dsp=ceil(cores * multipliers / board.mac_per_dsp.value),
         ram_kbit=ceil(cores * banks_kbit(design, board) + design.buffer_bytes * 8 / 1024),
         limits={
             "lut": board.lut.value, "ff": board.ff.value, "dsp": board.dsp.value,
             "ram_kbit": board.bram.value * board.bram_kbit.value + board.uram.value * URAM_KBIT,
         },
-        source=fabric.source,
+        source=source,
     )  # fmt: skip
+
+
+def _cells(n: int, width: int, fabric: Fabric) -> tuple[float, float, str]:
+    """LUTs and flip-flops of one core, and where that is from."""
+    if width == _WIDTH and n in fabric.counted:
+        return fabric.counted[n]
+    scale = width / _WIDTH
+    products = fabric.lut_multiplier * n * n if width <= 4 else 0
+    return _line(fabric.lut, n, scale) + products, _line(fabric.ff, n, scale), fabric.source
 
 
 def banks_kbit(design: ArrayDesign, board: Fpga) -> float:
@@ -134,34 +172,32 @@ def banks_kbit(design: ArrayDesign, board: Fpga) -> float:
     return (operands + parameters) * block
 
 
-@cache
-def fabric_of(family: str) -> Fabric:
+@lru_cache(maxsize=16)
+def fabric_of(family: str, known: Syntheses) -> Fabric:
     """Of the family, or of the nearest that was synthesised."""
     tables = _tables()
     nearest = family if family in tables else "ultrascale+"
-    table = tables[nearest]
-    synthesised = [s for s in all_known() if _FAMILIES[nearest] in s.resources and _is_like(s)]
+    table, mapped_for = tables[nearest], _FAMILIES[nearest]
     note = "" if family in tables else f" (stands in for {family})"
+    synthesised = known.mapped(mapped_for)
     if not synthesised:
         return Fabric(
             lut=tuple(table["lut"]), ff=tuple(table["ff"]), lut_multiplier=table["lut_multiplier"],
             source="counted from the RTL's registers and adders, not synthesised" + note,
         )  # fmt: skip
-    found = [(s.core.size, s.resources[_FAMILIES[nearest]]) for s in synthesised]
-    lut = _scaled(table["lut"], [(size, taken.luts) for size, taken in found])
-    ff = _scaled(table["ff"], [(size, taken.flip_flops) for size, taken in found])
-    sizes = ", ".join(str(size) for size, _ in found)
+    found = [(s.core.size, s.resources[mapped_for]) for s in synthesised]
     return Fabric(
-        lut=lut, ff=ff, lut_multiplier=table["lut_multiplier"], source=f"scaled to yosys' synthesis of N = {sizes}" + note
-    )
+        lut=_scaled(table["lut"], [(size, taken.luts) for size, taken in found]),
+        ff=_scaled(table["ff"], [(size, taken.flip_flops) for size, taken in found]),
+        lut_multiplier=table["lut_multiplier"], source=f"scaled to yosys' synthesis of {', '.join(map(_origin, synthesised))}{note}",
+        counted={
+            s.core.size: (taken.luts, taken.flip_flops, f"yosys' synthesis of {_origin(s)}{note}")
+            for s, (_, taken) in zip(synthesised, found, strict=True)
+        },
+    )  # fmt: skip
 
 
 _FAMILIES = {"ecp5": Family.ECP5, "7-series": Family.SERIES_7, "ultrascale+": Family.ULTRASCALE_PLUS}
-
-
-def _is_like(synthesis: Synthesis) -> bool:
-    """Of the width that the lines are for, its products in DSPs."""
-    return synthesis.core.width == 8 and not synthesis.multipliers_in_luts
 
 
 def _scaled(line: list[float], found: list[tuple[int, int]]) -> tuple[float, float, float]:

@@ -14,7 +14,7 @@ from engine.domain.errors import InvalidInput
 from engine.fpga.array import ArrayDesign, Precision
 from engine.fpga.estimate import Estimate, estimate
 from engine.fpga.machine import Host, Machine
-from engine.fpga.resources import RAM_SHARE, Clock, Resources, banks_kbit, clock_of, resources_of
+from engine.fpga.resources import RAM_SHARE, Clock, Resources, Syntheses, banks_kbit, clock_of, committed, resources_of
 from engine.hardware.fpgas import Fpga
 from engine.hardware.operators import Network
 
@@ -60,33 +60,37 @@ def machine_of(board: Fpga, design: ArrayDesign) -> Machine:
     )  # fmt: skip
 
 
-def designs_for(board: Fpga, precision: Precision) -> Iterator[ArrayDesign]:
+def designs_for(board: Fpga, precision: Precision, known: Syntheses) -> Iterator[ArrayDesign]:
     """All designs that fit the board, each with the largest buffer."""
     for size in SIZES:
-        clock_hz = clock_of(board, size).hertz
-        for cores in _numbers(board, size, precision, clock_hz):
-            design = _with_buffer(ArrayDesign(size=size, cores=cores, buffer_bytes=0, clock_hz=clock_hz, precision=precision), board)
-            if design is not None and resources_of(design, board).fits:
+        clock_hz = clock_of(board, size, known).hertz
+        one = ArrayDesign(size=size, cores=1, buffer_bytes=LEAST_BUFFER, clock_hz=clock_hz, precision=precision)
+        for cores in _numbers(one, board, known):
+            design = _with_buffer(replace(one, cores=cores), board)
+            if design is not None and resources_of(design, board, known).fits:
                 yield design
 
 
 def find_design(
     network: Network, board: Fpga, precision: Precision = Precision(), objective: Objective = Objective.FASTEST,
-    *, within_seconds: float = 0.0,
+    *, within_seconds: float = 0.0, known: Syntheses | None = None,
 ) -> Found:  # fmt: skip
     """The fastest design, or the smallest that takes at most `within_seconds`.
+
+    known: what tools found of cores; None: what comes with Speedrail.
 
     Raises InvalidInput when the network does not fit the board's memory, when no design
     fits the board, or when none is fast enough (the fastest is named).
     """
     check_memory(network, board, precision)
-    fitting = list(designs_for(board, precision))
+    known = known or committed()
+    fitting = list(designs_for(board, precision, known))
     if not fitting:
         raise InvalidInput(f"No array fits {board.title}.", mend="Choose a larger board.", where=board.id)
-    candidates = [_found(network, board, design, len(fitting)) for design in fitting]
+    candidates = [_found(network, board, design, len(fitting), known) for design in fitting]
     fastest = min(candidates, key=lambda f: (f.estimate.seconds, f.resources.dsp, f.resources.lut))
     if objective is Objective.FASTEST:
-        return _lean(fastest, network)
+        return _lean(fastest, network, known)
     enough = [f for f in candidates if f.estimate.seconds <= within_seconds]
     if not enough:
         raise InvalidInput(
@@ -94,7 +98,7 @@ def find_design(
             f"{fastest.estimate.seconds * 1e3:.3g} ms.",
             mend="Allow more, or choose a larger board.", where=board.id,
         )  # fmt: skip
-    return _lean(min(enough, key=lambda f: (f.resources.lut, f.resources.dsp)), network)
+    return _lean(min(enough, key=lambda f: (f.resources.lut, f.resources.dsp)), network, known)
 
 
 def check_memory(network: Network, board: Fpga, precision: Precision) -> None:
@@ -108,31 +112,30 @@ def check_memory(network: Network, board: Fpga, precision: Precision) -> None:
         )  # fmt: skip
 
 
-def _found(network: Network, board: Fpga, design: ArrayDesign, tried: int) -> Found:
+def _found(network: Network, board: Fpga, design: ArrayDesign, tried: int, known: Syntheses) -> Found:
     return Found(
-        board=board, design=design, resources=resources_of(design, board), clock=clock_of(board, design.size), tried=tried,
-        estimate=estimate(network, machine_of(board, design)),
+        board=board, design=design, resources=resources_of(design, board, known), clock=clock_of(board, design.size, known),
+        tried=tried, estimate=estimate(network, machine_of(board, design)),
     )  # fmt: skip
 
 
-def _lean(found: Found, network: Network) -> Found:
+def _lean(found: Found, network: Network, known: Syntheses) -> Found:
     """The same with the smallest buffer that is not slower: RAM that serves nothing is not taken."""
     best = found
     while (smaller := best.design.buffer_bytes // 2) >= LEAST_BUFFER:
-        halved = _found(network, found.board, replace(best.design, buffer_bytes=smaller), found.tried)
+        halved = _found(network, found.board, replace(best.design, buffer_bytes=smaller), found.tried, known)
         if halved.estimate.seconds > found.estimate.seconds * 1.0001:
             break
         best = halved
     return best
 
 
-def _numbers(board: Fpga, size: int, precision: Precision, clock_hz: float) -> list[int]:
+def _numbers(one: ArrayDesign, board: Fpga, known: Syntheses) -> list[int]:
     """1, 2, 3, 4, 6, 8, 12 …, and the most that fits."""
-    one = ArrayDesign(size=size, cores=1, buffer_bytes=LEAST_BUFFER, clock_hz=clock_hz, precision=precision)
-    if not resources_of(one, board).fits:
+    if not resources_of(one, board, known).fits:
         return []
     most = 1
-    while most < MOST_CORES and resources_of(replace(one, cores=most + 1), board).fits:
+    while most < MOST_CORES and resources_of(replace(one, cores=most + 1), board, known).fits:
         most += 1
     steps = {1, *(2**i for i in range(9)), *(3 * 2**i for i in range(8)), most}
     return sorted(n for n in steps if n <= most)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from statistics import median
@@ -18,6 +18,8 @@ from engine.domain.codec import decode, encode
 from engine.fpga.build import RTL, core_parameters
 from engine.fpga.cycles import Core
 
+FIGURES = "fpga/synthesis"
+"""Of a home: its own syntheses."""
 _DATA = Path(__file__).with_name("data")
 _ECP5_DSPS = 156
 """Of the ECP5-85F."""
@@ -81,6 +83,8 @@ class Synthesis:
     """That was placed and routed for."""
     routes: tuple[Route, ...]
     """Best first; empty before place and route."""
+    own: bool = False
+    """Found in the home it was read from, not committed with Speedrail."""
 
     @property
     def is_current(self) -> bool:
@@ -116,37 +120,45 @@ def known(core: Core, home: Path | None = None) -> Synthesis | None:
 
     Rather what was made from the present Verilog.
     """
-    places = [*([kept(core, home)] if home else []), _DATA / f"{_name(core)}.json"]
-    found = [decode(Synthesis, place.read_text()) for place in places if place.is_file()]
+    return _best(f"{_name(core)}.json", figures(home) if home else None)
+
+
+def all_known(own: Path | None = None) -> tuple[Synthesis, ...]:
+    """Every core of which something is known, smallest first: committed, or among a home's figures (a folder), which win
+    over committed ones unless they were made from an earlier Verilog."""
+    names = {path.name for folder in (_DATA, own) if folder for path in folder.glob("n*.json")}
+    cores = [found for name in names if (found := _best(name, own))]
+    return tuple(sorted(cores, key=lambda s: (s.core.size, s.core.width, s.core.bank, s.core.blocks)))
+
+
+def _best(name: str, own: Path | None) -> Synthesis | None:
+    places = [folder / name for folder in (own, _DATA) if folder]
+    found = [replace(decode(Synthesis, place.read_text()), own=place.parent == own) for place in places if place.is_file()]
     return next((s for s in found if s.is_current), found[0] if found else None)
-
-
-def all_known(home: Path | None = None) -> list[Synthesis]:
-    """Every core of which something is known, smallest first; a home's figures win over committed ones."""
-    found = {path.stem: path for path in _DATA.glob("n*.json")}
-    if home:
-        found |= {path.stem: path for path in (home / "fpga" / "synthesis").glob("n*.json")}
-    cores = [decode(Synthesis, path.read_text()) for path in found.values()]
-    return sorted(cores, key=lambda s: (s.core.size, s.core.width))
 
 
 def nearest_routed(core: Core, home: Path | None = None) -> Synthesis | None:
     """The core itself or the largest smaller one of its width that was placed and routed; else the smallest that was."""
-    routed = [s for s in all_known(home) if s.routes and s.core.width == core.width]
+    routed = [s for s in all_known(figures(home) if home else None) if s.routes and s.core.width == core.width]
     smaller = [s for s in routed if s.core.size <= core.size]
     return smaller[-1] if smaller else routed[0] if routed else None
 
 
+def figures(home: Path) -> Path:
+    """The folder in which a home keeps what is found."""
+    return home / FIGURES
+
+
 def kept(core: Core, home: Path) -> Path:
     """Where a home keeps what is found of this core."""
-    return home / "fpga" / "synthesis" / f"{_name(core)}.json"
+    return figures(home) / f"{_name(core)}.json"
 
 
 def keep(found: Synthesis, home: Path) -> None:
     """All or nothing."""
     place = kept(found.core, home)
     fresh = place.with_suffix(".new")
-    fresh.write_text(json.dumps(json.loads(encode(found)), indent=1) + "\n")
+    fresh.write_text(json.dumps(json.loads(encode(replace(found, own=False))), indent=1) + "\n")
     fresh.replace(place)
 
 

@@ -22,8 +22,10 @@ from engine.fpga.execution import IntegerExecutor
 from engine.fpga.integer_network import IntegerProduct, integer_products, load, save
 from engine.fpga.placing import on_array
 from engine.fpga.plan_file import PlanFile, Sampled, read_plan, write_plan
+from engine.fpga.resources import Syntheses
 from engine.fpga.sampling import run_sample
 from engine.fpga.search import Found, Objective, find_design
+from engine.fpga.synthesis import all_known
 from engine.hardware.fpgas import fpga_of
 from engine.hardware.tracing import trace
 from engine.tasks.loading import load_module, save_variant
@@ -50,7 +52,8 @@ class FpgaPlacement:
         precision = precision_of(config, deployment.formats)
         module = load_module(deployment.variant, deployment.card)
         context.report(Progress("Counting operators", 0.02))
-        found = _found(module, deployment, config, precision)
+        known = Syntheses(all_known(context.figures))
+        found = _found(module, deployment, config, precision, known)
         executed = deployment.card.parameters <= LARGEST_EXECUTED
         sampled, host_work = Sampled(), {}
         if executed:
@@ -104,12 +107,15 @@ def precision_of(config: FpgaConfig, formats: Formats) -> Precision:
     raise StageError(f"The array multiplies integers, not {formats.weights}.", mend="Choose format=int8 or format=int4.")
 
 
-def _found(module: Traceable, deployment: Deployment, config: FpgaConfig, precision: Precision) -> Found:
+def _found(
+    module: Traceable, deployment: Deployment, config: FpgaConfig, precision: Precision, known: Syntheses
+) -> Found:
     network = on_array(trace(module, deployment.card, deployment.workload))
     try:
         return find_design(
-            network, fpga_of(str(config.device)), precision, Objective(str(config.objective)), within_seconds=config.within / 1e3
-        )
+            network, fpga_of(str(config.device)), precision, Objective(str(config.objective)),
+            within_seconds=config.within / 1e3, known=known,
+        )  # fmt: skip
     except InvalidInput as error:
         raise StageError(error.what, mend=error.mend, where=error.where) from error
 

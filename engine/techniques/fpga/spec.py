@@ -10,6 +10,7 @@ from engine.domain.knobs import Config, knob
 from engine.domain.metrics import Provenance
 from engine.domain.recipe import RuntimeId, TechniqueId
 from engine.domain.technique import After, Excludes, Family, Obstacle, Phase, Situation, TechniqueSpec
+from engine.fpga.synthesis import FIGURES
 from engine.hardware.fpgas import fpga_of
 
 LARGEST_EXECUTED = 1_000_000_000
@@ -128,4 +129,5 @@ SPEC = TechniqueSpec(
     ),
     obstacles=obstacles,
     provenance=provenance,
+    figures=FIGURES,
 )

@@ -18,7 +18,7 @@ from engine.fpga.estimate import Bound, estimate, traffic
 from engine.fpga.machine import Machine
 from engine.fpga.placing import on_array
 from engine.fpga.plan_file import PlanFile, energy_words, read_plan, write_plan
-from engine.fpga.resources import resources_of
+from engine.fpga.resources import committed, resources_of
 from engine.fpga.search import Objective, designs_for, find_design, machine_of
 from engine.hardware.fpgas import fpga_of, fpgas
 from engine.hardware.networks import cnn_network, network
@@ -134,9 +134,9 @@ def test_fewer_bits_change_array_and_resources() -> None:
     board = fpga_of("zcu104")
     eight = ArrayDesign(size=16, cores=1, buffer_bytes=2**16, clock_hz=2e8)
     four = replace(eight, precision=Precision(weights=4, activations=4))
-    assert resources_of(four, board).dsp < resources_of(eight, board).dsp
-    assert resources_of(four, board).ram_kbit < resources_of(eight, board).ram_kbit
-    most = {p.width: max(d.macs_per_cycle for d in designs_for(board, p)) for p in (eight.precision, four.precision)}
+    assert resources_of(four, board, committed()).dsp < resources_of(eight, board, committed()).dsp
+    assert resources_of(four, board, committed()).ram_kbit < resources_of(eight, board, committed()).ram_kbit
+    most = {p.width: max(d.macs_per_cycle for d in designs_for(board, p, committed())) for p in (eight.precision, four.precision)}
     assert most[4] > most[8]
     shapes = network("bert-base")
     mixed = machine_of(board, replace(eight, precision=Precision(weights=4)))

@@ -12,9 +12,10 @@ import pytest
 from engine.cli import main
 from engine.domain.errors import ToolError
 from engine.fpga import synthesizing
+from engine.fpga.array import ArrayDesign
 from engine.fpga.cycles import Core
-from engine.fpga.resources import clock_of, fabric_of
-from engine.fpga.synthesis import Family, all_known, fits_ecp5, kept, known, nearest_routed
+from engine.fpga.resources import Syntheses, clock_of, committed, fabric_of, resources_of
+from engine.fpga.synthesis import Family, all_known, figures, fits_ecp5, kept, known, nearest_routed
 from engine.fpga.synthesizing import start, state, synthesize
 from engine.hardware.fpgas import fpga_of
 
@@ -139,7 +140,30 @@ def test_tier_1_takes_clock_and_resources_from_them() -> None:
     board = fpga_of("ecp5-85f")
     routed = nearest_routed(Core(size=4))
     assert routed and routed.fmax_mhz
-    clock = clock_of(board, 4)
+    clock = clock_of(board, 4, committed())
     assert clock.hertz == pytest.approx(routed.fmax_mhz * 1e6) and clock.status.startswith("place and route of N = 4")
-    assert "synthesis of N = 4, 8" in fabric_of("ecp5").source
-    assert clock_of(fpga_of("zcu104"), 8).status == "assumed"
+    assert "synthesis of N = 4, N = 8" in fabric_of("ecp5", committed()).source
+    assert clock_of(fpga_of("zcu104"), 8, committed()).status == "assumed"
+
+
+@pytest.mark.usefixtures("tools")
+def test_what_a_home_found_flows_back_into_tier_1_and_says_so(tmp_path: Path) -> None:
+    found = synthesize(Core(size=12), tmp_path, seeds=(1, 3))
+    here = Syntheses(all_known(figures(tmp_path)))
+    board, design = fpga_of("ecp5-85f"), ArrayDesign(size=12, cores=1, buffer_bytes=4096, clock_hz=1e8)
+    clock, before = clock_of(board, 12, here), clock_of(board, 12, committed())
+    assert (clock.low, clock.hertz, clock.high) == (101e6, 102e6, 103e6) and before.hertz != clock.hertz
+    assert clock.status == "place and route of N = 12 (in this home), 2 seeds"
+    taken = resources_of(design, board, here)
+    assert taken.lut == found.resources[Family.ECP5].luts != resources_of(design, board, committed()).lut
+    assert taken.source == "yosys' synthesis of N = 12 (in this home)"
+
+
+@pytest.mark.usefixtures("tools")
+def test_stale_figures_of_a_home_do_not_hide_committed_ones(tmp_path: Path) -> None:
+    core = Core(size=8)
+    synthesize(core, tmp_path, seeds=(77,))
+    stale = {**json.loads(kept(core, tmp_path).read_text()), "source": "earlier"}
+    kept(core, tmp_path).write_text(json.dumps(stale))
+    assert known(core, tmp_path) == known(core)
+    assert all_known(figures(tmp_path)) == all_known()
