@@ -30,6 +30,13 @@ def test_the_first_sentence_names_the_fastest_recipe_that_meets_target_and_guard
     assert len(table) == 9
 
 
+def test_a_run_below_the_guard_rail_reads_so_however_fast_it_is(experiment: Experiment, open_page: OpenPage) -> None:
+    app = open_page("experiment", query={"id": experiment.id})
+    (table,) = (d.value for d in app.dataframe if "Recipe" in d.value.columns)
+    (pruned,) = (row for _, row in table.iterrows() if row["Recipe"].startswith("pruning") and row["Speedup"] == 1.74)
+    assert (pruned["Guard-rail"], list(pruned["Verdict"])) == ("Fail", ["Below guard-rail"])
+
+
 def test_refused_and_failed_runs_say_why(experiment: Experiment, open_page: OpenPage) -> None:
     words = words_of(open_page("experiment", query={"id": experiment.id}))
     assert "onnxruntime has no bf16 for a text encoder. Choose @openvino." in words
