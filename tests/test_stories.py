@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from benchmarks.models import resnet18_digits
+from tests.models import tiny_vit
 
 ROOT = Path(__file__).parents[1]
+PRINTED = "printed.txt"
 QUICK = "rounds=3,round_seconds=0.05,warmup_calls=1"
 TEXTS = """The river rose two feet in the night and took the lower fence with it.
 A capacitor stores energy in the field between two plates.
@@ -41,6 +43,7 @@ def run(model: Path, home: Path, *recipes: str, workload: str = "", options: tup
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
+    (home / PRINTED).write_text(done.stdout)
     found: dict[str, Any] = {r["recipe"]: r for r in json.loads(out.read_text())["runs"]}
     assert {r["status"] for r in found.values()} <= {"succeeded", "refused"}
     return found
@@ -77,6 +80,20 @@ def test_an_encoder_gets_smaller_keeps_its_embeddings_and_says_what_pruning_cost
     assert "dense" in " ".join(runs[masked]["remarks"] + [r for s in runs[masked]["facts"] for r in s["remarks"]])
     assert runs["quantization(format=bf16)@onnxruntime"]["status"] == "refused"
     assert value(runs[""], "quality") == 1.0
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["BERT", "ViT"])
+def test_a_transformer_pruned_without_recovery_trips_the_guard_rail(kind: str, minilm: Path, texts: Path, tmp_path: Path) -> None:
+    model = minilm if kind == "BERT" else tiny_vit(tmp_path / "vit")
+    pruned = "pruning(sparsity=0.5)@openvino"
+    options = ("--dataset", str(texts)) if kind == "BERT" else ()
+    runs = run(model, tmp_path, "@openvino", pruned, workload="sequence_length=32" if kind == "BERT" else "", options=options)
+    assert value(runs[pruned], "quality") < 0.99 < value(runs["@openvino"], "quality")
+    first, *lines = (tmp_path / PRINTED).read_text().splitlines()
+    assert not first.startswith("pruning")
+    rails = {line.split()[0]: "fail" in line.split() for line in lines if line.startswith(("@openvino", "pruning("))}
+    assert rails == {"@openvino": False, pruned: True}
 
 
 @pytest.mark.timeout(900)

@@ -3,9 +3,9 @@
     python stage.py TOOL VARIANT FAMILY_DIRECTORY SCRATCH_DIRECTORY
 
 Needs numpy and the tool, nothing of this project (but the tool `speedrail`). After
-`{"ready": seconds}` it obeys lines on standard input: `round SECONDS` times calls and
-prints `{"samples": [ms, …]}`; `answers FILE` answers the scored inputs into an .npz. A
-sample is a call; of a causal LM, the mean time of a token after the first.
+`{"ready": seconds, "size_bytes": …, "versions": {…}}` it obeys lines on standard input: `round SECONDS`
+times calls and prints `{"wall": [ms, …], "processor": [ms, …]}`; `answers FILE` answers the scored inputs
+into an .npz. A sample is a call; of a causal LM, the mean time of a token after the first.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import importlib
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+from time import perf_counter, process_time
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,15 +51,34 @@ class Family:
 
 
 class Contestant(Protocol):
-    """What a tool prepares."""
+    """What a tool prepares; its module names the distributions it is made of in `PACKAGES`."""
+
+    size_bytes: int
+    """Of the file it is kept in, or of its tensors where it keeps none."""
 
     def infer(self, batch: dict[str, Array]) -> Array:
         """The first output: hidden states or logits, float."""
         ...
 
-    def generate(self, ids: Array, new_tokens: int) -> list[float]:
-        """Greedy; seconds from the call to each token."""
+    def generate(self, ids: Array, new_tokens: int) -> list[Instant]:
+        """Greedy; when each token was there."""
         ...
+
+
+@dataclass(frozen=True)
+class Instant:
+    """A moment by the wall's clock and by the process's own, in seconds."""
+
+    wall: float
+    processor: float
+
+    def since(self, other: Instant) -> dict[str, float]:
+        """In ms."""
+        return {"wall": 1e3 * (self.wall - other.wall), "processor": 1e3 * (self.processor - other.processor)}
+
+
+def now() -> Instant:
+    return Instant(perf_counter(), process_time())
 
 
 def load(file: Path) -> dict[str, Array]:
@@ -73,40 +93,45 @@ def main() -> None:
     about = json.loads((Path(directory) / "family.json").read_text())
     family = Family(Path(directory), about["task"], Path(about["model"]), about["gguf"], about["threads"], about["new_tokens"], about["outputs"])
     sys.path.insert(0, str(Path(__file__).parent))
-    began = time.perf_counter()
+    began = perf_counter()
     try:
-        contestant: Contestant = importlib.import_module(f"tools.{tool}").prepare(family, variant, Path(scratch))
+        module = importlib.import_module(f"tools.{tool}")
+        contestant: Contestant = module.prepare(family, variant, Path(scratch))
         timed = family.timed()
         call(contestant, family, timed)
     except Exception as error:  # the whole benchmark must not end because one tool cannot
         channel.write(json.dumps({"failed": f"{type(error).__name__}: {error}"[:600]}) + "\n")
         raise
-    channel.write(json.dumps({"ready": time.perf_counter() - began}) + "\n")
+    versions = {name: metadata.version(name) for name in module.PACKAGES}
+    ready = {"ready": round(perf_counter() - began, 1), "size_bytes": contestant.size_bytes, "versions": versions}
+    channel.write(json.dumps(ready) + "\n")
     gc.collect()
     for line in sys.stdin:
         word, _, rest = line.strip().partition(" ")
         if word == "round":
-            channel.write(json.dumps({"samples": list(samples(contestant, family, timed, float(rest)))}) + "\n")
+            found = list(samples(contestant, family, timed, float(rest)))
+            channel.write(json.dumps({clock: [sample[clock] for sample in found] for clock in found[0]}) + "\n")
         elif word == "answers":
             np.savez(rest, **answers(contestant, family))
             channel.write(json.dumps({"answered": rest}) + "\n")
 
 
-def samples(contestant: Contestant, family: Family, timed: dict[str, Array], seconds: float) -> Iterator[float]:
-    """At least three calls and `seconds` of them, in ms."""
-    began, count = time.perf_counter(), 0
-    while count < 3 or time.perf_counter() - began < seconds:
+def samples(contestant: Contestant, family: Family, timed: dict[str, Array], seconds: float) -> Iterator[dict[str, float]]:
+    """At least three calls and `seconds` of them."""
+    began, count = perf_counter(), 0
+    while count < 3 or perf_counter() - began < seconds:
         yield call(contestant, family, timed)
         count += 1
 
 
-def call(contestant: Contestant, family: Family, timed: dict[str, Array]) -> float:
+def call(contestant: Contestant, family: Family, timed: dict[str, Array]) -> dict[str, float]:
+    """One sample, ms by each clock."""
     if family.task == "causal_lm":
-        times = contestant.generate(timed["input_ids"], family.new_tokens)
-        return 1e3 * (times[-1] - times[0]) / (len(times) - 1)
-    began = time.perf_counter()
+        tokens = contestant.generate(timed["input_ids"], family.new_tokens)
+        return {clock: total / (len(tokens) - 1) for clock, total in tokens[-1].since(tokens[0]).items()}
+    began = now()
     contestant.infer(timed)
-    return 1e3 * (time.perf_counter() - began)
+    return now().since(began)
 
 
 def answers(contestant: Contestant, family: Family) -> dict[str, Array]:

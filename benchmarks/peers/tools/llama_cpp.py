@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 from llama_cpp import Llama
-from stage import Array, Family
+from stage import Array, Family, Instant, now
+
+PACKAGES = ("llama-cpp-python",)
 
 
 class LlamaContestant:
     def __init__(self, family: Family) -> None:
+        self.size_bytes = Path(family.gguf).stat().st_size
         self.model = Llama(family.gguf, n_ctx=512, n_threads=family.threads, n_threads_batch=family.threads, logits_all=True, verbose=False)
         self.fast = Llama(family.gguf, n_ctx=512, n_threads=family.threads, n_threads_batch=family.threads, verbose=False)
 
@@ -21,13 +23,13 @@ class LlamaContestant:
         self.model.eval(ids)
         return np.asarray(self.model.scores[: len(ids)])[None]
 
-    def generate(self, ids: Array, new_tokens: int) -> list[float]:
-        began, times = time.perf_counter(), []
+    def generate(self, ids: Array, new_tokens: int) -> list[Instant]:
+        times = []
         self.fast.reset()
         self.fast.eval(ids[0].tolist())
         for _ in range(new_tokens):
             token = self.fast.sample(temp=0.0)
-            times.append(time.perf_counter() - began)
+            times.append(now())
             self.fast.eval([token])
         return times
 

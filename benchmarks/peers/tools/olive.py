@@ -7,34 +7,61 @@ onnxruntime's quantizer), or builder_int4 (ModelBuilder of onnxruntime-genai, ca
 from __future__ import annotations
 
 import json
-import time
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stage import Array, Family
-from tools.onnxruntime_quantizer import Session
+from stage import Array, Family, Instant, now
+from tools.onnxruntime_quantizer import Session, export
+
+os.environ["OLIVE_DISABLE_TELEMETRY"] = "1"
+PACKAGES = ("olive-ai", "onnxruntime", "onnxruntime-genai", "onnx", "torch", "transformers")
 
 
 def prepare(family: Family, variant: str, scratch: Path) -> Any:
-    from olive.workflows import run
-
-    text = family.task == "text_encoder"
     if variant.startswith("builder"):
         return _built(family, variant.removeprefix("builder_"), scratch)
-    from tools.onnxruntime_quantizer import export
-
     source = export(family, scratch / "fp32.onnx")
     passes: dict[str, Any] = {}
-    if text:
+    if family.task == "text_encoder":
         passes["fuse"] = {"type": "OrtTransformersOptimization", "model_type": "bert", "opt_level": 1}
-    passes["quantize"] = {"type": "OnnxDynamicQuantization"}
-    config = {
-        "input_model": {"type": "ONNXModel", "model_path": str(source)}, "passes": passes,
-        "output_dir": str(scratch / "out"), "cache_dir": str(scratch / "cache"), "log_severity_level": 3,
-    }  # fmt: skip
-    run(config)
+    config: dict[str, Any] = {}
+    if variant == "dynamic":
+        passes["quantize"] = {"type": "OnnxDynamicQuantization"}
+    else:
+        passes["quantize"] = {"type": "OnnxStaticQuantization", "data_config": "calibration", "per_channel": True}
+        config["data_configs"] = [_calibration(family)]
+    _run(config | {"input_model": {"type": "ONNXModel", "model_path": str(source)}, "passes": passes}, scratch)
     return Session(next((scratch / "out").rglob("*.onnx")), family)
+
+
+def _run(config: dict[str, Any], scratch: Path) -> None:
+    from olive.workflows import run
+
+    run(config | {"output_dir": str(scratch / "out"), "cache_dir": str(scratch / "cache"), "log_severity_level": 3})
+
+
+def _calibration(family: Family) -> dict[str, Any]:
+    """Olive's description of the calibration batches, which are batches already."""
+    from olive.data.registry import Registry
+
+    @Registry.register_dataset("given_batches")  # type: ignore[untyped-decorator]
+    def dataset(**_: Any) -> list[dict[str, Array]]:
+        return family.batches("calibration")
+
+    @Registry.register_dataloader("as_they_are")  # type: ignore[untyped-decorator]
+    def dataloader(batches: list[dict[str, Array]], **_: Any) -> list[dict[str, Array]]:
+        return batches
+
+    @Registry.register_pre_process("untouched")  # type: ignore[untyped-decorator]
+    def pre_process(batches: list[dict[str, Array]], **_: Any) -> list[dict[str, Array]]:
+        return batches
+
+    return {
+        "name": "calibration", "load_dataset_config": {"type": "given_batches"}, "pre_process_data_config": {"type": "untouched"},
+        "dataloader_config": {"type": "as_they_are"},
+    }  # fmt: skip
 
 
 class GenAi:
@@ -48,6 +75,7 @@ class GenAi:
         about["model"]["decoder"]["session_options"]["intra_op_num_threads"] = family.threads
         file.write_text(json.dumps(about))
         self.genai, self.model = genai, genai.Model(str(directory))
+        self.size_bytes = sum(path.stat().st_size for path in directory.glob("model.onnx*"))
 
     def _generator(self, length: int) -> Any:
         options = self.genai.GeneratorParams(self.model)
@@ -59,24 +87,17 @@ class GenAi:
         generator.append_tokens(batch["input_ids"].astype(np.int32))
         return np.asarray(generator.get_output("logits"), np.float32)
 
-    def generate(self, ids: Array, new_tokens: int) -> list[float]:
-        began, times = time.perf_counter(), []
+    def generate(self, ids: Array, new_tokens: int) -> list[Instant]:
+        times = []
         generator = self._generator(ids.shape[1] + new_tokens)
         generator.append_tokens(ids.astype(np.int32))
         for _ in range(new_tokens):
             generator.generate_next_token()
-            times.append(time.perf_counter() - began)
+            times.append(now())
         return times
 
 
 def _built(family: Family, precision: str, scratch: Path) -> GenAi:
-    from olive.workflows import run
-
-    run(
-        {
-            "input_model": {"type": "HfModel", "model_path": str(family.model)},
-            "passes": {"build": {"type": "ModelBuilder", "precision": precision, "int4_accuracy_level": 4}},
-            "output_dir": str(scratch / "out"), "cache_dir": str(scratch / "cache"), "log_severity_level": 3,
-        }
-    )  # fmt: skip
+    build = {"type": "ModelBuilder", "precision": precision, "int4_accuracy_level": 4}
+    _run({"input_model": {"type": "HfModel", "model_path": str(family.model)}, "passes": {"build": build}}, scratch)
     return GenAi(next((scratch / "out").rglob("genai_config.json")).parent, family)

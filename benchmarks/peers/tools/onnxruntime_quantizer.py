@@ -15,11 +15,14 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from stage import Array, Family
 
+PACKAGES = ("onnxruntime", "onnx", "torch", "transformers")
+
 
 class Session:
     def __init__(self, file: Path, family: Family) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = family.threads
+        self.size_bytes = file.stat().st_size
         self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         self.names = [value.name for value in self.session.get_inputs()]
 

@@ -9,6 +9,8 @@ from stage import Family
 from tools.eager import TorchContestant, load_model
 from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig, quantize_
 
+PACKAGES = ("torchao", "torch", "transformers")
+
 CONFIGS = {"int8_dynamic": Int8DynamicActivationInt8WeightConfig, "int8_weights": Int8WeightOnlyConfig}
 
 
