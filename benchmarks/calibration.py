@@ -3,11 +3,11 @@
     python -m benchmarks.calibration measure --condition quiet --same 4 --slowed 12 --place FOLDER
     python -m benchmarks.calibration report
 
-Each `measure` adds one block to benchmarks/results/calibration.json: the baseline, its partner,
-so many further processes of the same model and so many that are slowed by work injected into every call,
-each in a fresh process, at the default budget (10 rounds of 1 s), through the product's own
-Block. Every comparison is with the block's one baseline, so those of a block are not
-independent; block counts stand beside. `report` judges the stored rounds by the product's
+Each `measure` adds one series to benchmarks/results/calibration.json: the baseline, its partner,
+so many further runs of the same model and so many that are slowed by work injected into every call,
+at the default budget (10 rounds of 1 s, shared by as many fresh processes of each as the product chooses), through the product's own
+Series. Every comparison is with the series' one baseline, so those of a series are not
+independent; the number of series stands beside. `report` judges the stored rounds by the product's
 own verdict and gives exact binomial (Clopper–Pearson) bounds at 95 %.
 
 Conditions: `quiet` (nothing else was asked of the machine), `shared` (others were at work on it), `neighbour`
@@ -41,17 +41,17 @@ from engine.domain.codec import as_data, from_data
 from engine.domain.deployment import Lowered
 from engine.domain.experiment import Round
 from engine.domain.metrics import LATENCY, Verdict
-from engine.domain.noise import BlockNoise
+from engine.domain.noise import SeriesNoise
 from engine.domain.workload import Workload
 from engine.execution.judging import PARTNER, pinned_cores
 from engine.host import environment, this_host
 from engine.measure.block import Block, Candidate
+from engine.measure.series import Series
 from engine.requests import OpenRequest, TransformRequest, TransformResult
 from engine.sandbox import Child, Limits, start_child
 
 RESULTS = Path(__file__).parent / "results" / "calibration.json"
 RECIPE = "@onnxruntime"
-TOKENS = 8
 BASELINE, SAME, SLOWED = "baseline", "same", "slowed"
 _NEIGHBOUR = """
 import os, numpy
@@ -68,6 +68,7 @@ def main() -> int:
     measure.add_argument("--condition", choices=("quiet", "shared", "neighbour"), required=True)
     measure.add_argument("--same", type=int, default=4)
     measure.add_argument("--slowed", type=int, default=12)
+    measure.add_argument("--tokens", type=int, default=128, help="128 is the default workload; at 8 the memory decides, and processes differ most")
     measure.add_argument("--threads", type=int, default=1)
     measure.add_argument("--place", type=Path, required=True, help="keeps the lowered model from chunk to chunk")
     measure.add_argument("--results", type=Path, default=RESULTS)
@@ -75,43 +76,45 @@ def main() -> int:
     report.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     if args.command == "measure":
-        _append(args.results, _block(args))
+        _append(args.results, _series(args))
     print(_report(_read(args.results)))
     return 0
 
 
-def _block(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure one block; its rounds as medians, which is all that verdicts are made of."""
+def _series(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure one series."""
     began = time.monotonic()
-    card, lowered = _lowered(args.place)
-    workload = Workload(threads=args.threads, sequence_length=TOKENS)
+    workload = Workload(threads=args.threads, sequence_length=args.tokens)
+    card, lowered = _lowered(args.place / str(args.tokens), workload)
     with tempfile.TemporaryDirectory() as folder:
         make = partial(_candidate, Path(folder), card, lowered, workload)
         names = [f"{kind}-{i}" for kind, count in ((SAME, args.same), (SLOWED, args.slowed)) for i in range(count)]
-        block = Block(
-            0, [make(BASELINE), *map(make, names)], shadows=[make(PARTNER)], start=_start, limits=Limits.of_host()
+        series = Series(
+            0,
+            [make(BASELINE), *map(make, names)],
+            workload.rounds,
+            partial(Block, shadows=[make(PARTNER)], start=_start, limits=Limits.of_host()),
         )
-        medians: dict[str, list[float]] = {}
-        with _neighbour(args.condition == "neighbour"), block:
-            for turns in block.rounds(workload.rounds):
-                for turn in turns:
-                    medians.setdefault(turn.run_id, []).append(_median(turn))
-            medians[PARTNER] = [_median(turn) for turn in block.shadow_rounds[PARTNER]]
-            if block.postponed or block.failures:
-                raise SystemExit(f"Not all took part: {block.postponed} {block.failures}")
+        with _neighbour(args.condition == "neighbour"), series:
+            rounds = [turn for turns in series.rounds() for turn in turns]
+            if series.postponed or series.failures:
+                raise SystemExit(f"Not all took part: {series.postponed} {series.failures}")
+        rounds += series.shadow_rounds[PARTNER]
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "condition": args.condition,
-        "recipe": RECIPE, "tokens": TOKENS, "threads": args.threads,
+        "recipe": RECIPE, "tokens": args.tokens, "threads": args.threads,
         "seconds": round(time.monotonic() - began), "load_average": os.getloadavg()[0],
         "environment": as_data(environment(args.threads, "full")),
-        "noise": as_data(block.noise),
-        "medians_ms": {name: [round(value, 5) for value in values] for name, values in medians.items()},
+        "noise": as_data(series.noise),
+        "medians_ms": {name: _medians([r for r in rounds if r.run_id == name]) for name in (BASELINE, PARTNER, *names)},
     }  # fmt: skip
 
 
-def _median(turn: Round) -> float:
-    return float(np.median(turn.samples[LATENCY.name]))
+def _medians(rounds: Sequence[Round]) -> list[list[float]]:
+    """Of each round, by block: all that verdicts are made of."""
+    blocks = [[r for r in rounds if r.block == index] for index in sorted({r.block for r in rounds})]
+    return [[round(float(np.median(r.samples[LATENCY.name])), 5) for r in block] for block in blocks]
 
 
 def _candidate(folder: Path, card: ModelCard, lowered: Lowered, workload: Workload, name: str) -> Candidate:
@@ -129,13 +132,13 @@ def _start(kind: str, *, log: Path, **rest: Any) -> Child:
     return start_child(kind, log=log, module=module, **rest)
 
 
-def _lowered(place: Path) -> tuple[ModelCard, Lowered]:
+def _lowered(place: Path, workload: Workload) -> tuple[ModelCard, Lowered]:
     """MiniLM lowered once, with its card; found again in `place`."""
     kept = place / "lowered.pickle"
     if not kept.exists():
         output = place / "output"
         output.mkdir(parents=True)
-        card, workload = card_of(place), Workload(threads=1, sequence_length=TOKENS)
+        card = card_of(place)
         request = TransformRequest(str(model_directory()), card, RECIPE, workload, "", str(output), this_host(), 1)
         with start("transform", [model_directory()], output, place, workload) as child:
             answer = child.ask({"request": as_data(request)}, timeout=1200)
@@ -158,19 +161,19 @@ def _neighbour(wanted: bool) -> Iterator[None]:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = json.loads(path.read_text())["blocks"] if path.exists() else []
-    return blocks
+    stored: list[dict[str, Any]] = json.loads(path.read_text())["series"] if path.exists() else []
+    return stored
 
 
-def _append(path: Path, block: dict[str, Any]) -> None:
+def _append(path: Path, series: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"blocks": [*_read(path), block]}, indent=1) + "\n")
+    path.write_text(json.dumps({"series": [*_read(path), series]}, indent=1) + "\n")
 
 
-def judge(block: dict[str, Any]) -> dict[str, Speedup]:
-    """The product's verdict on each comparison of a stored block."""
-    rounds = {name: _rounds(name, values) for name, values in block["medians_ms"].items()}
-    noisy = from_data(BlockNoise, block["noise"]).is_noisy
+def judge(series: dict[str, Any]) -> dict[str, Speedup]:
+    """The product's verdict on each comparison of a stored series."""
+    rounds = {name: _rounds(name, values) for name, values in series["medians_ms"].items()}
+    noisy = from_data(SeriesNoise, series["noise"]).is_noisy
     found = {}
     for name, own in rounds.items():
         if name not in (BASELINE, PARTNER):
@@ -180,32 +183,36 @@ def judge(block: dict[str, Any]) -> dict[str, Speedup]:
     return found
 
 
-def _rounds(name: str, medians: Sequence[float]) -> list[Round]:
-    return [Round(name, 0, index, {LATENCY.name: (value,)}) for index, value in enumerate(medians)]
-
-
-def _report(blocks: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table: by condition and threads, then all conditions together."""
-    lines = [
-        "| condition | threads | blocks (noisy) | A/A called different | 95 % bound | 5 % slowdown found | called faster | 95 % bounds |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
+def _rounds(name: str, medians: Sequence[Sequence[float]]) -> list[Round]:
+    return [
+        Round(name, block, index, {LATENCY.name: (value,)}) for block, values in enumerate(medians) for index, value in enumerate(values)
     ]
-    groups = sorted({(b["condition"], b["threads"]) for b in blocks})
-    lines += [_row(c, str(t), [b for b in blocks if (b["condition"], b["threads"]) == (c, t)]) for c, t in groups]
-    if len(groups) > 1:
-        lines.append(_row("all", "", blocks))
-    return "\n".join(lines)
 
 
-def _row(condition: str, threads: str, blocks: Sequence[dict[str, Any]]) -> str:
-    found = [(name, s) for block in blocks for name, s in judge(block).items()]
+def _report(stored: Sequence[dict[str, Any]]) -> str:
+    """A Markdown table: by condition, tokens and threads, then all together."""
+    lines = [
+        "| condition | tokens | threads | series (noisy) | A/A called different | 95 % bound | 5 % slowdown found | called faster | 95 % bounds |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    kinds = sorted({_kind(series) for series in stored})
+    lines += [_row(kind, [series for series in stored if _kind(series) == kind]) for kind in kinds]
+    return "\n".join([*lines, _row(("all", "", ""), stored)])
+
+
+def _kind(series: dict[str, Any]) -> tuple[str, str, str]:
+    return series["condition"], str(series["tokens"]), str(series["threads"])
+
+
+def _row(kind: tuple[str, str, str], stored: Sequence[dict[str, Any]]) -> str:
+    found = [(name, speedup) for series in stored for name, speedup in judge(series).items()]
     same = [s for name, s in found if name.startswith(SAME)]
     slowed = [s for name, s in found if name.startswith(SLOWED)]
-    noisy = sum(from_data(BlockNoise, b["noise"]).is_noisy for b in blocks)
+    noisy = sum(from_data(SeriesNoise, series["noise"]).is_noisy for series in stored)
     wrong = sum(s.verdict is not Verdict.NOT_DISTINGUISHABLE for s in same)
     seen, backwards = (sum(s.verdict is v for s in slowed) for v in (Verdict.SLOWER, Verdict.FASTER))
     return (
-        f"| {condition} | {threads} | {len(blocks)} ({noisy}) | {wrong} of {len(same)} | {_bounds(wrong, len(same))} "
+        f"| {' | '.join(kind)} | {len(stored)} ({noisy}) | {wrong} of {len(same)} | {_bounds(wrong, len(same))} "
         f"| {seen} of {len(slowed)} | {backwards} | {_bounds(seen, len(slowed))} |"
     )
 

@@ -122,7 +122,7 @@ def cancelled(home: Path) -> dict[str, float | int]:
     settings = Settings.from_environment({"SPEEDRAIL_HOME": str(home)})
     storage = open_storage(settings)
     artifact = take_in_path(tiny_bert(home / "tiny"), "tiny", storage, settings)
-    workload = Workload(sequence_length=16, threads=1, rounds=1000, round_seconds=1.0)
+    workload = Workload(sequence_length=16, threads=1, rounds=1000, processes=1, round_seconds=1.0)
     experiment = launch(storage, None, artifact, workload, [parse_recipe("@onnxruntime")])
     worker = threading.Thread(target=run_experiment, args=(experiment.id, storage, settings))
     worker.start()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -22,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import ttest_1samp
 
 from engine.domain.artifact import ModelCard, TaskId
 from engine.domain.codec import as_data, from_data
 from engine.domain.experiment import Round
 from engine.domain.workload import Workload
 from engine.host import environment, this_host
-from engine.measure.paired import paired_log_ratio
 from engine.requests import (
     InspectRequest,
     InspectResult,
@@ -46,6 +47,7 @@ RECIPES = {"eager": "", "openvino": "@openvino"}
 BARE = """
 import json, sys, time
 import numpy as np
+from scipy.stats import ttest_1samp
 runtime, model, inputs, threads = sys.argv[1], sys.argv[2], dict(np.load(sys.argv[3])), int(sys.argv[4])
 if runtime == "eager":
     import torch, transformers
@@ -128,7 +130,8 @@ def _compared(runtime: str, folder: Path, args: argparse.Namespace) -> dict[str,
             pair = [lambda: _turn(ours, args.seconds), lambda: bare.turn(args.seconds)]
             done = {i: pair[i]() for i in ((0, 1) if index % 2 else (1, 0))}
             turns.append((np.array(done[0]), np.array(done[1])))
-    middle, (low, high) = paired_log_ratio(turns)
+    logs = [math.log(np.median(ours) / np.median(bare)) for ours, bare in turns]
+    middle, (low, high) = float(np.mean(logs)), ttest_1samp(logs, 0).confidence_interval(0.95)
     medians = [float(np.median(np.concatenate([turn[side] for turn in turns]))) for side in (0, 1)]
     return {
         "runtime": runtime, "ours_ms": medians[0], "bare_ms": medians[1],

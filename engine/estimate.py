@@ -17,7 +17,9 @@ from engine.domain.load import Pattern
 from engine.domain.plan import Plan
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
+from engine.measure.clock import WARM_SECONDS
 from engine.measure.percentiles import FEWEST_SAMPLES
+from engine.measure.repetitions import rounds_a_process
 
 _CHILD_SECONDS = 6.0
 """Starting a sandboxed child and importing torch."""
@@ -59,15 +61,16 @@ def training_seconds(plan: Plan) -> float:
 
 
 def measure_seconds(plan: Plan, card: ModelCard, workload: Workload, host: HostFacts) -> float:
-    """Opening, warming up, all rounds, answering what is scored, and the profile of the operators."""
+    """Opening and warming up each process, all rounds, answering what is scored, and the profile of the operators."""
     call = call_seconds(card, workload, host)
     timed = workload.rounds * max(workload.round_seconds, call)
     scored = _SCORED_ITEMS / workload.batch_size * _prefill_seconds(card, workload, host)
     profiled = _OPEN_SECONDS[plan.runtime] + max(1.0, 2 * call)
     if card.task is TaskId.CAUSAL_LM:
         profiled += _CONTEXTS * call
-    opening = _CHILD_SECONDS + _OPEN_SECONDS[plan.runtime]
-    return opening + workload.warmup_calls * call + timed + scored + (profiled if plan.runtime is not RuntimeId.INDUCTOR else 2 * call)
+    opening = _CHILD_SECONDS + _OPEN_SECONDS[plan.runtime] + min(workload.warmup_calls * call, WARM_SECONDS)
+    processes = workload.rounds / rounds_a_process(workload.rounds, workload.processes, opening * workload.rounds / timed)
+    return processes * opening + timed + scored + (profiled if plan.runtime is not RuntimeId.INDUCTOR else 2 * call)
 
 
 def load_seconds(plan: Plan, card: ModelCard, workload: Workload, host: HostFacts) -> float:
@@ -82,7 +85,7 @@ def load_seconds(plan: Plan, card: ModelCard, workload: Workload, host: HostFact
         case Pattern.SERVER:
             return point if workload.rate else _SEARCHED * point
         case Pattern.OFFLINE:
-            opened = _CHILD_SECONDS + _OPEN_SECONDS[plan.runtime] + workload.warmup_calls * call + 2 * workload.round_seconds
+            opened = _CHILD_SECONDS + _OPEN_SECONDS[plan.runtime] + min(workload.warmup_calls * call, WARM_SECONDS) + 2 * workload.round_seconds
             smaller = math.ceil(math.log2(workload.batch_size)) if workload.batch_size > 1 else 0
             return opened + smaller * (opened + transform_seconds(plan, card))
 

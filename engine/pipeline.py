@@ -50,7 +50,7 @@ from engine.executors.spread.executor import SpreadExecutor, of_one_replica
 from engine.executors.spread.serving import Serving
 from engine.grammar import parse_recipe
 from engine.hardware.operators import Network
-from engine.measure.clock import Call, calls_of, take_turn, time_calls
+from engine.measure.clock import WARM_SECONDS, Call, calls_of, take_turn, time_calls
 from engine.measure.counting import Counting
 from engine.measure.loading import load, one_call_at_a_time
 from engine.measure.memory import Growth
@@ -158,7 +158,7 @@ class MeasureSession:
         batch = self._task.timed_batch(request.card, Path(request.lowered.directory), request.workload, self._items)
         self._batch = batch
         self._call = _call(self._executor, request, batch)
-        first, *warmup = time_calls(self._call, request.workload.warmup_calls + 1)
+        first, *warmup = time_calls(self._call, request.workload.warmup_calls + 1, WARM_SECONDS)
         self._growth.warm()
         gc.collect()
         gc.freeze()  # what lives by now stays: collections before each turn need not walk it

@@ -26,7 +26,7 @@ from tests.engine.conftest import inputs_file
 from tests.models import tiny_onnx
 from tests.pages.seed import ENVIRONMENT, seed_artifact, seed_experiment
 
-QUICK = "rounds=3,round_seconds=0.05,warmup_calls=1"
+QUICK = "rounds=3,processes=1,round_seconds=0.05,warmup_calls=1"
 ROOT = Path(__file__).parent.parent
 
 

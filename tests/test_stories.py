@@ -16,7 +16,7 @@ from tests.models import tiny_vit
 
 ROOT = Path(__file__).parents[1]
 PRINTED = "printed.txt"
-QUICK = "rounds=3,round_seconds=0.05,warmup_calls=1"
+QUICK = "rounds=3,processes=1,round_seconds=0.05,warmup_calls=1"
 TEXTS = """The river rose two feet in the night and took the lower fence with it.
 A capacitor stores energy in the field between two plates.
 She had learned to bake from her grandmother, who never measured anything.

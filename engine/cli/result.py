@@ -11,17 +11,17 @@ from engine.domain.codec import as_data, from_data
 from engine.domain.errors import Problem
 from engine.domain.experiment import Experiment, Run, StageFacts
 from engine.domain.metrics import LATENCY, QUALITY, SIZE, Measurement
-from engine.domain.noise import NOISE, BlockNoise, SelfCheck
+from engine.domain.noise import NOISE, SelfCheck, SeriesNoise
 from storage import Storage
 
-Noise = Mapping[str, BlockNoise]
+Noise = Mapping[str, SeriesNoise]
 """What was seen of the machine, by run."""
 
 
 def noise_by_run(storage: Storage, runs: Sequence[Run]) -> Noise:
     """Of those runs that were measured."""
     found = {run.id: storage.runs.attachments(run.id).get(NOISE) for run in runs}
-    return {run_id: from_data(BlockNoise, data) for run_id, data in found.items() if data}
+    return {run_id: from_data(SeriesNoise, data) for run_id, data in found.items() if data}
 
 
 def as_json_data(experiment: Experiment, artifact: Artifact, runs: Sequence[Run], noise: Noise) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _checked(check: SelfCheck) -> str:
     return f"A/A check, the baseline against itself: {check.verdict}, {check.ratio.median:.3f} ({low:.3f} to {high:.3f})"
 
 
-def _run(run: Run, noise: BlockNoise | None) -> dict[str, Any]:
+def _run(run: Run, noise: SeriesNoise | None) -> dict[str, Any]:
     return {
         "id": run.id,
         "recipe": run.recipe,

@@ -1,55 +1,56 @@
 """Speedup of a run over its baseline, and whether it can be told from noise.
 
-The effect is the Hodges–Lehmann estimate of the log-ratios of paired rounds, with its signed-rank
-interval. That interval knows how rounds differ, but not how equal processes do: each
-gets another layout of memory and keeps it, so more rounds never show it (Kalibera &
-Jones). The noise band stands for that. A second process of the baseline in the same
-block says how far two equal processes were apart this time; one pair being a poor judge, it is
-weighed with what equal processes differ usually.
+The effect is the mean log-ratio over blocks, each of which opened both in fresh processes. Equal
+processes differ (each gets another layout of memory and keeps it), so what counts as one
+observation is a block, however many rounds it has (Kalibera & Jones 2013). Few blocks tell their own scatter
+poorly. It is therefore estimated from three sources together: the run's blocks, the baseline's against its
+partner's (equal by construction, so their difference is all noise), and what is usual on such hosts,
+as a prior worth a few observations: the moderated t-statistic (Smyth 2004).
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
-from scipy.special import stdtrit
+from numpy.typing import NDArray
+from scipy.special import stdtrit  # scipy.stats would cost the dashboard 50 MB
 
 from engine.domain.experiment import Round
 from engine.domain.metrics import LATENCY, Ratio, Verdict
-from engine.measure.bootstrap import Samples
-from engine.measure.paired import paired_log_ratio
 
 LEAST_BAND = 0.01
 """Differences below 1 % are never called a difference."""
-USUAL_SCATTER = 0.008
-"""Standard deviation of the log-ratio of two equal processes, as recorded on 2-core Zen 3 virtual
-machines. A Zen 5 one showed more, which this does not yet follow (benchmarks/README.md, calibration)."""
-USUAL_SCATTER_IN_NOISE = 0.04
-"""The same where others keep the other core busy: whose memory lies where then matters five times as much."""
-USUAL_WEIGHT = 6
-"""How many pairs of processes that is worth beside the one of this block."""
-CONFIDENCE, CONFIDENCE_IN_NOISE = 0.95, 0.99
-"""Of interval and band in the verdict; what is shown is the 95 % interval."""
+USUAL_SCATTER = 0.012
+"""Standard deviation of the log of a process's pace beside equal ones: 0.5 to 2 % on 2-core virtual machines."""
+USUAL_SCATTER_IN_NOISE = 0.03
+"""The same where others keep the other core busy."""
+USUAL_WEIGHT = 4
+"""How many blocks of this run that is worth."""
+CONFIDENCE = 0.99
+"""Of the verdict; the interval that is shown is the 95 % one."""
 _FEWEST_ROUNDS = 3
+
+LogRatios = NDArray[np.float64]
+"""Of one block, by round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speedup:
     """`ratio` is baseline ÷ run of a metric where lower is better; above 1 is faster.
 
-    `band` is the noise band as a relative difference: what equal processes are taken to
-    differ by. `rounds` is how many pairs it rests on. `noisy`: the block was disturbed,
-    so the verdict demanded more confidence.
+    `band` is the noise band as a relative difference: what two equal processes could be apart by, as
+    they were measured here. `rounds` and `blocks` are how many pairs it rests on. `noisy`: the machine was disturbed.
     """
 
     ratio: Ratio
     verdict: Verdict
     band: float
     rounds: int
+    blocks: int = 1
     noisy: bool = False
 
 
@@ -64,71 +65,75 @@ def speedup_of(
     """From rounds that were timed side by side; None when no round of both exists.
 
     Rounds are paired within their block only: what was measured at another time is
-    never compared. partner: rounds of a second process of the baseline.
+    never compared. partner: rounds of further processes of the baseline.
     """
-    pairs = _paired(baseline, run, metric)
+    pairs = _log_ratios(baseline, run, metric)
     if not pairs:
         return None
-    middle, (low, high) = paired_log_ratio(pairs)
-    band = noise_band(baseline, partner, metric, noisy=noisy)
-    _, judged = paired_log_ratio(pairs, _confidence(noisy))
-    ratio = Ratio(math.exp(middle), (math.exp(low), math.exp(high)))
-    return Speedup(ratio, _verdict(*judged, math.log1p(band), len(pairs)), band, len(pairs), noisy)
+    middle = float(_means(pairs).mean())
+    variance, freedom = _scatter(pairs, _log_ratios(baseline, partner, metric), noisy)
+    error = math.sqrt(variance / len(pairs))
+    half = _quantile(0.95, freedom) * error
+    band = max(math.log1p(LEAST_BAND), _quantile(CONFIDENCE, freedom) * error)
+    rounds = sum(len(each) for each in pairs)
+    ratio = Ratio(math.exp(middle), (math.exp(middle - half), math.exp(middle + half)))
+    return Speedup(ratio, _verdict(middle, band, rounds), math.expm1(band), rounds, len(pairs), noisy)
 
 
 def noise_band(
-    baseline: Sequence[Round],
-    partner: Sequence[Round] = (),
-    metric: str = LATENCY.name,
-    *,
-    noisy: bool = False,
+    baseline: Sequence[Round], partner: Sequence[Round] = (), metric: str = LATENCY.name, *, noisy: bool = False
 ) -> float:
-    """How far two equal processes are apart at most, with the verdict's confidence; at least 1 %.
+    """What two equal runs could be apart by in these blocks, at the verdict's confidence; at least 1 %.
 
-    Their scatter is unknown: its square is the usual one's and this block's, weighed as
-    that many pairs, hence a quantile of Student's t. Without a partner the baseline's own
-    steps between neighbouring rounds stand in for it.
+    Without a partner, what is usual.
     """
-    pairs = _paired(baseline, partner, metric)
-    apart = abs(paired_log_ratio(pairs)[0]) if pairs else _own_step(baseline, metric)
+    equal = _log_ratios(baseline, partner, metric)
+    variance, freedom = _scatter([], equal, noisy)
+    return max(LEAST_BAND, math.expm1(_quantile(CONFIDENCE, freedom) * math.sqrt(variance / max(1, len(equal)))))
+
+
+def _scatter(own: Sequence[LogRatios], equal: Sequence[LogRatios], noisy: bool) -> tuple[float, int]:
+    """Variance of the log-ratio of one block, and its degrees of freedom.
+
+    own: of baseline and run, by block; equal: of baseline and partner, whose true mean is zero.
+    """
     usual = USUAL_SCATTER_IN_NOISE if noisy else USUAL_SCATTER
-    scatter = math.sqrt((USUAL_WEIGHT * usual**2 + apart**2) / (USUAL_WEIGHT + 1))
-    quantile = float(stdtrit(USUAL_WEIGHT + 1, (1 + _confidence(noisy)) / 2))
-    return max(LEAST_BAND, math.expm1(quantile * scatter))
+    prior = 2 * usual**2 + _variance_within(own or equal)
+    deviations = _means(own) - _means(own).mean() if own else np.zeros(0)
+    freedom = USUAL_WEIGHT + max(0, len(own) - 1) + len(equal)
+    squares = float(np.square(deviations).sum() + np.square(_means(equal)).sum())
+    return (USUAL_WEIGHT * prior + squares) / freedom, freedom
 
 
-def _confidence(noisy: bool) -> float:
-    return CONFIDENCE_IN_NOISE if noisy else CONFIDENCE
+def _variance_within(pairs: Sequence[LogRatios]) -> float:
+    """What the rounds of one block add to the variance of its mean; 0 where no block has two."""
+    several = [each for each in pairs if each.size > 1]
+    if not several:
+        return 0.0
+    of_a_round = sum(float(np.square(each - each.mean()).sum()) for each in several) / sum(each.size - 1 for each in several)
+    return of_a_round / float(np.mean([each.size for each in several]))
 
 
-def _own_step(baseline: Sequence[Round], metric: str) -> float:
-    """The typical log-ratio of neighbouring rounds of one block; 0 without any."""
-    ordered = sorted((r for r in baseline if r.samples.get(metric)), key=lambda r: (r.block, r.index))
-    steps = [
-        abs(math.log(_median(b.samples[metric]) / _median(a.samples[metric])))
-        for a, b in pairwise(ordered)
-        if a.block == b.block
-    ]
-    return float(np.median(steps)) if steps else 0.0
+def _means(pairs: Sequence[LogRatios]) -> NDArray[np.float64]:
+    return np.array([each.mean() for each in pairs])
 
 
-def _paired(baseline: Sequence[Round], run: Sequence[Round], metric: str) -> list[tuple[Samples, Samples]]:
+def _quantile(confidence: float, freedom: float) -> float:
+    return float(stdtrit(freedom, (1 + confidence) / 2))
+
+
+def _log_ratios(baseline: Sequence[Round], run: Sequence[Round], metric: str) -> list[LogRatios]:
+    """log(median of the baseline ÷ median of the run) of each round of both, by block."""
     by_turn = {(r.block, r.index): r for r in baseline}
-    pairs = []
+    found: dict[int, list[float]] = defaultdict(list)
     for other in sorted(run, key=lambda r: (r.block, r.index)):
         mate = by_turn.get((other.block, other.index))
         if mate and mate.samples.get(metric) and other.samples.get(metric):
-            pairs.append((np.asarray(mate.samples[metric]), np.asarray(other.samples[metric])))
-    return pairs
+            found[other.block].append(math.log(np.median(mate.samples[metric]) / np.median(other.samples[metric])))
+    return [np.array(each) for each in found.values()]
 
 
-def _verdict(low: float, high: float, band: float, rounds: int) -> Verdict:
-    if rounds >= _FEWEST_ROUNDS and low > band:
-        return Verdict.FASTER
-    if rounds >= _FEWEST_ROUNDS and high < -band:
-        return Verdict.SLOWER
-    return Verdict.NOT_DISTINGUISHABLE
-
-
-def _median(samples: Sequence[float]) -> float:
-    return float(np.median(samples))
+def _verdict(middle: float, band: float, rounds: int) -> Verdict:
+    if rounds < _FEWEST_ROUNDS or abs(middle) <= band:
+        return Verdict.NOT_DISTINGUISHABLE
+    return Verdict.FASTER if middle > 0 else Verdict.SLOWER

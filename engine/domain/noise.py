@@ -1,4 +1,4 @@
-"""What disturbed a block while it was measured: seen, kept with each run, used in the verdict."""
+"""What disturbed a series while it was measured: seen, kept with each run, used in the verdict."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from engine.domain.metrics import Ratio, Verdict
 
 NOISE = "noise"
-"""The kind of attachment that a BlockNoise is."""
+"""The kind of attachment that a SeriesNoise is."""
 NOISY = "Noisy"
-"""How the remark of a run begins whose block was noisy."""
+"""How the remark of a run begins whose series was noisy."""
 MOST_DRIFT = 0.05
 """Of the canary's pace, or of the clock's frequency, within a round."""
 MOST_OTHER_LOAD = 0.25
@@ -18,12 +18,12 @@ MOST_OTHER_LOAD = 0.25
 MOST_STEAL = 0.02
 """Share of the cores' time that the hypervisor gave to others."""
 MOST_DISTURBED = 0.2
-"""Share of a block's rounds; beyond it the block is noisy."""
+"""Share of a series' rounds; beyond it the series is noisy."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoundNoise:
-    """One round of a block, as seen from outside the timed processes.
+    """One round, as seen from outside the timed processes.
 
     canary_ms: before and after. other_load: in cores. steal: share of all cores' time.
     mhz: mean clock at the end, None where the host does not tell. threads: of all timed
@@ -53,13 +53,13 @@ class SelfCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockNoise:
-    """A block's rounds and what they say of it.
+class SeriesNoise:
+    """A series' rounds and what they say of it.
 
-    pinned: the cores the timed processes were held to; empty when the scheduler chose.
-    partner: what a second process of the baseline differed from the first, which is the
-    verdicts' noise reference; None where there was no memory for one. check: a third
-    one judged as if it were a candidate (`--verify-aa`).
+    block: the first one's index; blocks: how many, each of fresh processes. pinned: the cores the timed processes
+    were held to; empty when the scheduler chose. partner: what second processes of the baseline differed
+    from the first ones, which is the verdicts' noise reference; None where there was no
+    memory for any. check: third ones judged as if they were a candidate (`--verify-aa`).
     """
 
     block: int
@@ -70,6 +70,7 @@ class BlockNoise:
     band: float = 0.0
     partner: Ratio | None = None
     check: SelfCheck | None = None
+    blocks: int = 1
 
     def disturbances(self, round_: RoundNoise) -> tuple[str, ...]:
         """Which of `drift`, `other load`, `steal`, `frequency`, `threads` disturbed a round."""

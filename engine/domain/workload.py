@@ -60,9 +60,12 @@ class Workload(Config):
     )  # fmt: skip
     kv_cache: KvCache = knob(KvCache.AUTO, help="How a causal LM keeps its past; runtimes that know one way only keep it and say so")
     threads: int = knob(0, low=0, high=1024, help="Threads of the runtime; 0 takes all cores of the host")
-    rounds: int = knob(10, low=3, high=1000, help="Interleaved rounds in a block")
+    rounds: int = knob(10, low=3, high=1000, help="Interleaved rounds in all")
+    processes: int = knob(
+        0, low=0, high=1000, help="Fresh processes of each run that share the rounds, since equal processes differ; 0 chooses by what opening costs"
+    )
     round_seconds: float = knob(1.0, low=0.05, high=60.0, unit="s", help="Least time a run is timed in one round")
-    warmup_calls: int = knob(10, low=1, high=1000, help="Calls before the first timed one; kept, not counted")
+    warmup_calls: int = knob(10, low=1, high=1000, help="Calls before the first timed one, fewer where they take more than 5 s; kept, not counted")
 
     @classmethod
     def parse_words(cls, text: str) -> Self:

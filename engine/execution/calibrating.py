@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import combinations
@@ -15,9 +15,10 @@ from engine.domain.calibration import Calibration, Precision
 from engine.domain.codec import as_data, from_data
 from engine.domain.experiment import Progress
 from engine.domain.metrics import LATENCY
-from engine.domain.noise import MOST_DRIFT
+from engine.domain.noise import MOST_DRIFT, MOST_OTHER_LOAD
 from engine.execution.leash import Leash
 from engine.host import environment, this_host
+from engine.measure import witness
 from engine.measure.canary import Canary, drift
 from engine.requests import CeilingsRequest, CeilingsResult, RoundResult
 from engine.sandbox import Child, Limits
@@ -38,13 +39,14 @@ def calibrate(leash: Leash, place: Path, report: Callable[[Progress], None]) -> 
     with Canary(host.cores) as canary, ExitStack() as exits:
         children = [_opened(leash, place, exits) for _ in range(PROCESSES)]
         songs = [canary.sing()]
+        before = witness.read(child.pid for child in children)
         rounds: list[list[float]] = []
         for index in range(ROUNDS):
             rounds.append(_round(children, index))
             songs.append(canary.sing())
             report(Progress("noise between equal processes", 0.4 + 0.6 * (index + 1) / ROUNDS))
+        busy = witness.between(before, witness.read(child.pid for child in children), host.cores).other_load
         level = children[0].level
-    steadiness = drift(songs)
     return Calibration(
         host=host.name,
         measured_at=datetime.now(UTC),
@@ -54,12 +56,16 @@ def calibrate(leash: Leash, place: Path, report: Callable[[Progress], None]) -> 
         noise_band=_band(np.array(rounds)),
         pairs=math.comb(PROCESSES, 2),
         canary_seconds=min(songs),
-        remarks=(
-            (f"The machine's own pace changed by {steadiness:.0%} meanwhile; repeat this when nothing else runs.",)
-            if steadiness > MOST_DRIFT
-            else ()
-        ),
+        remarks=tuple(_remarks(drift(songs), busy)),
     )
+
+
+def _remarks(steadiness: float, busy: float) -> Iterator[str]:
+    """Why the peaks may be too low and the band too wide. steadiness: the canary's drift; busy: cores."""
+    if busy > MOST_OTHER_LOAD:
+        yield f"Other processes kept {busy:.1f} cores busy meanwhile; repeat this when nothing else runs."
+    elif steadiness > MOST_DRIFT:
+        yield f"The machine's own pace changed by {steadiness:.0%} meanwhile; repeat this when nothing else runs."
 
 
 def _ceilings(leash: Leash, place: Path) -> CeilingsResult:

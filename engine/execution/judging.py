@@ -1,4 +1,4 @@
-"""What a block's shadows and its noise mean for the runs measured in it."""
+"""What a series' shadows and its noise mean for the runs measured in it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 from engine.compare.speedup import noise_band, speedup_of
 from engine.domain.experiment import Round
-from engine.domain.noise import BlockNoise, SelfCheck
-from engine.measure.block import Block, Candidate
+from engine.domain.noise import SelfCheck, SeriesNoise
+from engine.measure.block import Candidate
+from engine.measure.series import Series
 
 PARTNER, CHECK = "partner", "check"
 VERIFY_AA = "verify_aa"
@@ -38,18 +39,18 @@ def shadows_of(baseline: Candidate, place: Path, *, verify: bool) -> list[Candid
     return found
 
 
-def partner_of(block: Block) -> Sequence[Round]:
-    """Rounds of the block's noise reference; empty where it has none."""
-    return block.shadow_rounds.get(PARTNER, ())
+def partner_of(series: Series) -> Sequence[Round]:
+    """Rounds of the noise reference; empty where there is none."""
+    return series.shadow_rounds.get(PARTNER, ())
 
 
-def noise_of(block: Block, baseline: Sequence[Round]) -> BlockNoise:
+def noise_of(series: Series, baseline: Sequence[Round]) -> SeriesNoise:
     """What was seen, with the band that follows from it. baseline: its rounds."""
-    own = [each for each in baseline if each.block == block.index]
-    partner = partner_of(block)
+    own = [each for each in baseline if each.block >= series.first]
+    partner = partner_of(series)
     apart = speedup_of(own, partner)
-    seen = block.noise
-    checked = speedup_of(own, block.shadow_rounds.get(CHECK, ()), partner=partner, noisy=seen.is_noisy)
+    seen = series.noise
+    checked = speedup_of(own, series.shadow_rounds.get(CHECK, ()), partner=partner, noisy=seen.is_noisy)
     return replace(
         seen,
         band=noise_band(own, partner, noisy=seen.is_noisy),

@@ -1,9 +1,10 @@
-"""The measure phase: blocks of the baseline and its candidates, recorded round by round."""
+"""The measure phase: series of blocks of the baseline and its candidates, recorded round by round."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from statistics import median
 
 from engine.compare.causes import Evidence
@@ -16,7 +17,7 @@ from engine.domain.evidence import ContextPoint, Examined
 from engine.domain.experiment import Attachment, Round, RunStatus
 from engine.domain.load import LoadResult, Pattern
 from engine.domain.metrics import LATENCY, Measurement
-from engine.domain.noise import NOISE, BlockNoise
+from engine.domain.noise import NOISE, SeriesNoise
 from engine.domain.roofline import ROOFLINE
 from engine.domain.workload import KvCache
 from engine.execution.judging import VERIFY_AA, noise_of, partner_of, pinned_cores, shadows_of
@@ -30,18 +31,19 @@ from engine.measure.boards import BoardWatch, boards
 from engine.measure.energy import host_meter
 from engine.measure.limits import passes, weight_bytes
 from engine.measure.rooflines import measured_roofline
+from engine.measure.series import Series
 from engine.measure.shares import shares_of_peaks
 from engine.measure.summary import in_order, summarize
 from engine.sandbox import Limits
 
 
 def measure(work: Work, baseline: Prepared, candidates: Sequence[Prepared]) -> None:
-    """Measure until every one of these has its result; blocks as memory demands."""
+    """Measure until every one of these has its result; as many series as memory demands."""
     waiting = list(candidates)
-    last: tuple[Measured, BlockNoise] | None = None
+    last: tuple[Measured, SeriesNoise] | None = None
     try:
         while waiting or last is None:
-            last, waiting = _one_block(work, baseline, waiting)
+            last, waiting = _one_series(work, baseline, waiting)
             work.offer_turn()
     except Cancelled:
         raise
@@ -64,10 +66,10 @@ def fail_without_baseline(candidates: Sequence[Prepared]) -> None:
         )
 
 
-def _one_block(
+def _one_series(
     work: Work, baseline: Prepared, waiting: list[Prepared]
-) -> tuple[tuple[Measured, BlockNoise], list[Prepared]]:
-    """One block; what it learned of the baseline and of the machine, and who has to wait for another."""
+) -> tuple[tuple[Measured, SeriesNoise], list[Prepared]]:
+    """One series; what it learned of the baseline and of the machine, and who has to wait for another."""
     everyone = {p.run.id: p for p in (baseline, *waiting)}
     index = 1 + max((r.block for p in everyone.values() for r in work.storage.runs.rounds(p.run.id)), default=-1)
     rounds = max(_rounds_left(work, p) for p in (waiting or [baseline]))
@@ -75,35 +77,39 @@ def _one_block(
     placed = any(not p.transformed.lowered.placement.is_cpu for p in everyone.values())
     watched = boards() if placed else ()
     shadows = shadows_of(first, work.place, verify=bool(work.experiment.extra.get(VERIFY_AA)))
-    block = Block(
+    series = Series(
         index,
         [first, *others],
-        shadows=shadows,
-        start=work.leash.start,
-        limits=_limits(work, rounds, len(everyone) + len(shadows)),
-        tick=work.leash.check,
+        rounds,
+        partial(
+            Block,
+            shadows=shadows,
+            start=work.leash.start,
+            limits=_limits(work, rounds, len(everyone) + len(shadows)),
+            tick=work.leash.check,
+            meter=host_meter(boards=watched),
+        ),
         report=lambda run_id, progress: everyone[run_id].progress(progress),
-        meter=host_meter(boards=watched),
     )
     sweeps = _sweeps(work, everyone)
     watch = BoardWatch(watched)
-    with block:
-        for turns in block.rounds(rounds):
+    with series:
+        for turns in series.rounds():
             for turn in turns:
                 everyone[turn.run_id].recorder.round(turn)
             if watched:
-                watch.look(block.processes())
-        noise = noise_of(block, work.storage.runs.rounds(baseline.run.id))
+                watch.look(series.processes())
+        noise = noise_of(series, work.storage.runs.rounds(baseline.run.id))
         measured: dict[str, Measured] = {}
-        for result in block.results():
+        for result in series.results():
             result = replace(result, load=sweeps.get(result.run_id, result.load))
             measured[result.run_id] = result
             if result.run_id != baseline.run.id:
                 examined = measured[baseline.run.id].examined
-                _finish(work, everyone[result.run_id], baseline, result, examined, noise, partner_of(block), watch.remarks())
-    for run_id, problem in block.failures.items():
+                _finish(work, everyone[result.run_id], baseline, result, examined, noise, partner_of(series), watch.remarks())
+    for run_id, problem in series.failures.items():
         everyone[run_id].recorder.fail(problem.as_error())
-    return (measured[baseline.run.id], noise), [everyone[c.run_id] for c in block.postponed]
+    return (measured[baseline.run.id], noise), [everyone[c.run_id] for c in series.postponed]
 
 
 def _sweeps(work: Work, everyone: Mapping[str, Prepared]) -> dict[str, LoadResult]:
@@ -118,7 +124,7 @@ def _rounds_left(work: Work, prepared: Prepared) -> int:
 
 
 def _limits(work: Work, rounds: int, entrants: int) -> Limits:
-    """Children are parked most of the time, so each must live as long as the whole block."""
+    """Children are parked most of the time, so each must live as long as a whole block."""
     workload = work.experiment.workload
     turns = rounds * entrants * (workload.round_seconds + 1.0)
     return Limits.of_host(wall_seconds=4 * 3600.0 + 20 * turns)
@@ -136,7 +142,7 @@ def _finish(
     baseline: Prepared,
     measured: Measured,
     baseline_examined: Examined | None,
-    noise: BlockNoise,
+    noise: SeriesNoise,
     partner: Sequence[Round] = (),
     about_boards: Sequence[str] = (),
 ) -> None:

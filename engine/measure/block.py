@@ -1,4 +1,4 @@
-"""A block: the baseline and its candidates measured together, turn by turn (worker side).
+"""A block: processes of the baseline and its candidates measured together, turn by turn (worker side).
 
 Each is opened in a child of its own and parked; the worker passes the turn. Timings
 interleave although processes are separate, and whatever slows the machine for a while
@@ -7,7 +7,6 @@ slows all of them alike: the shorter the turns, the more alike.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -27,7 +26,7 @@ from engine.domain.evidence import Examined
 from engine.domain.experiment import Progress, Round
 from engine.domain.load import LoadResult, Pattern
 from engine.domain.metrics import ENERGY, Measurement
-from engine.domain.noise import MOST_DRIFT, BlockNoise, RoundNoise
+from engine.domain.noise import MOST_DRIFT, RoundNoise
 from engine.host import usable_cores
 from engine.measure import witness
 from engine.measure.canary import Canary
@@ -40,15 +39,13 @@ MEMORY_SHARE = 0.6
 _OPEN_SECONDS = 1800.0
 _ANSWER_SECONDS = 3600.0
 _EXAMINE_SECONDS = 600.0
-_ROUNDS_SHARE = 0.8
+ROUNDS_SHARE = 0.8
 """Of a block's time, roughly; scoring has the rest."""
 _PROFILE_SHARE = 0.95
 SLICE_SECONDS = 0.15
 """A turn, where calls are short. On a shared machine the pace changes within seconds: see docs/measurement.md."""
 _SLICE_CALLS = 4
 """Calls in a turn at least; one more goes before them, untimed."""
-_MOST_REPEATED = 0.25
-"""Share of the rounds that are repeated for a drifting canary: on a machine that always drifts it is no use."""
 
 
 class Start(Protocol):
@@ -73,12 +70,12 @@ class Candidate:
 class Measured:
     """What a block learned of one run besides its rounds.
 
-    items_per_call: what throughput counts; a causal LM's new tokens, else the batch.
-    `examined` None: it could not be examined, for the reason in `unexamined`.
+    opened: of each of its processes. items_per_call: what throughput counts; a causal LM's new tokens, else
+    the batch. `examined` None: it could not be examined, for the reason in `unexamined`.
     """
 
     run_id: str
-    opened: OpenResult
+    opened: tuple[OpenResult, ...]
     quality: tuple[Measurement, ...]
     peak_memory_bytes: int
     items_per_call: int
@@ -95,9 +92,10 @@ class Block:
     whom there was not memory enough and who need a block of their own. The baseline's
     failure is everybody's and is raised. `shadows` are further processes of the
     baseline that take turns like everybody; their rounds are kept in `shadow_rounds`, and they
-    are left out where memory or they themselves fail. `tick` is called a few times a
+    are left out where memory or they themselves fail. turn: which block of a series this is; the order of
+    opening moves with it, and only the first (0) asks whether all have room. `tick` is called a few times a
     second and may raise to end it all. `report` tells how a run gets on. With a `meter`
-    every round has a sample of energy.
+    every round has a sample of energy. `opened` is how that went, and `seen` what else the machine did, by round.
     """
 
     def __init__(
@@ -108,6 +106,7 @@ class Block:
         start: Start,
         limits: Limits,
         shadows: Sequence[Candidate] = (),
+        turn: int = 0,
         tick: Callable[[], None] = lambda: None,
         report: Callable[[str, Progress], None] = lambda run_id, progress: None,
         meter: Meter | None = None,
@@ -119,7 +118,9 @@ class Block:
         self._candidates = tuple(candidates)
         self._shadows = tuple(shadows)
         self._baseline = candidates[0]
-        self._seen: list[RoundNoise] = []
+        self.opened: dict[str, OpenResult] = {}
+        self.seen: list[RoundNoise] = []
+        self._turn = turn
         self._workload = candidates[0].request.workload
         self._start = start
         self._limits = limits
@@ -127,7 +128,6 @@ class Block:
         self._report = report
         self._meter = meter
         self._children: dict[str, Child] = {}
-        self._opened: dict[str, OpenResult] = {}
         self._exits = ExitStack()
         self._canary = Canary(self._workload.threads or usable_cores())
 
@@ -135,7 +135,7 @@ class Block:
         """Opens baseline and candidates, one after the other."""
         self._exits.enter_context(self._canary)
         try:
-            self._open_all()
+            self._open_first() if self._turn == 0 else self._open_again()
         except BaseException:
             self._exits.close()
             raise
@@ -144,14 +144,11 @@ class Block:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._exits.close()
 
-    def rounds(self, count: int, first: int = 0) -> Iterator[list[Round]]:
+    def rounds(self, count: int, first: int = 0, *, repeats: int = 0) -> Iterator[list[Round]]:
         """`count` rounds, numbered from `first`, each with one or more turns of every living run.
 
-        A round during which the canary drifted is void and repeated once, as long as such
-        rounds are few.
+        A round during which the canary drifted is void and repeated once, but no more than `repeats` of them.
         """
-        began = time.monotonic()
-        repeats = int(count * _MOST_REPEATED)
         before = self._canary.sing() * 1e3
         for index in range(first, first + count):
             turns, seen = self._witnessed(index, before)
@@ -160,18 +157,15 @@ class Block:
                 turns, seen = self._witnessed(index, seen.canary_ms[1])
                 seen = replace(seen, repeated=True)
             before = seen.canary_ms[1]
-            self._seen.append(seen)
+            self.seen.append(seen)
             for turn in turns:
                 if turn.run_id in self.shadow_rounds:
                     self.shadow_rounds[turn.run_id].append(turn)
             yield [turn for turn in turns if turn.run_id not in self.shadow_rounds]
-            self._tell(index - first + 1, count, time.monotonic() - began)
 
-    @property
-    def noise(self) -> BlockNoise:
-        """What was seen of the machine in the rounds so far."""
-        request = self._baseline.request
-        return BlockNoise(self.index, usable_cores(), request.threads, tuple(self._seen), request.pinned)
+    def peak_memory(self, run_id: str) -> int:
+        """In bytes so far, of one that takes part."""
+        return self._children[run_id].peak_pss_bytes() if run_id in self._children else 0
 
     def processes(self) -> list[int]:
         """All that take part, as the host numbers them."""
@@ -182,7 +176,7 @@ class Block:
         peaks = {run_id: child.peak_pss_bytes() for run_id, child in self._children.items()}
         reference: str | None = None
         for candidate in [c for c in self._alive() if c not in self._shadows]:
-            self._report(candidate.run_id, Progress("scoring quality", _ROUNDS_SHARE))
+            self._report(candidate.run_id, Progress("scoring quality", ROUNDS_SHARE))
             data = self._ask(candidate, {"answers": reference}, _ANSWER_SECONDS)
             if data is None:
                 continue
@@ -195,16 +189,12 @@ class Block:
                 continue
             examined, unexamined = self._examine(candidate)
             yield Measured(
-                run_id, self._opened[run_id], answers.quality, peaks[run_id], _items_per_call(candidate.request),
+                run_id, (self.opened[run_id],), answers.quality, peaks[run_id], _items_per_call(candidate.request),
                 self._children[run_id].level, examined, unexamined, load,
             )  # fmt: skip
 
-    def _open_all(self) -> None:
-        """The baseline first, shadows last: what the order of opening does to a process must lie between those two.
-
-        (On a virtual machine whose other core was loaded, the first process opened was 2 to 7 % slower than the mean of equal
-        ones opened after it, in each of five blocks.)
-        """
+    def _open_first(self) -> None:
+        """The baseline, then everybody who has room, shadows last."""
         free = int(psutil.virtual_memory().available * MEMORY_SHARE)
         baseline, *others = self._candidates
         self._open(baseline)
@@ -217,6 +207,14 @@ class Block:
         for shadow in self._shadows:
             if self._used() + self._largest() <= free:
                 self._open(shadow)
+
+    def _open_again(self) -> None:
+        """In another order every time: with the other core loaded, whoever was opened first was 2 to 7 % slower than the rest."""
+        everyone = [self._baseline, *self._shadows, *self._candidates[1:]]
+        start = (self._turn + 1) // 2 % len(everyone)
+        order = [*everyone[start:], *everyone[:start]]
+        for candidate in reversed(order) if self._turn % 2 else order:
+            self._open(candidate)
 
     def _used(self) -> int:
         return sum(child.peak_pss_bytes() for child in self._children.values())
@@ -243,7 +241,7 @@ class Block:
         self._children[candidate.run_id] = child
         opened = self._ask(candidate, {"request": as_data(candidate.request)}, _OPEN_SECONDS)
         if opened is not None:
-            self._opened[candidate.run_id] = from_data(OpenResult, opened)
+            self.opened[candidate.run_id] = from_data(OpenResult, opened)
             if candidate in self._shadows:
                 self.shadow_rounds[candidate.run_id] = []
 
@@ -283,7 +281,7 @@ class Block:
 
     def _passes(self) -> int:
         """How many turns a round's time is cut into, so that even the slowest has some calls in each."""
-        slowest = max(float(np.median(opened.warmup)) for opened in self._opened.values()) / 1e3
+        slowest = max(float(np.median(opened.warmup)) for opened in self.opened.values()) / 1e3
         return max(1, round(self._workload.round_seconds / max(SLICE_SECONDS, _SLICE_CALLS * slowest)))
 
     def _energy(self, joules: float, turns: Sequence[RoundResult]) -> dict[str, tuple[float, ...]]:
@@ -293,7 +291,7 @@ class Block:
 
     def _turn_seconds(self, candidate: Candidate) -> float:
         """Long enough for a turn however slow the calls, short enough to notice a hang."""
-        slowest = max(self._opened[candidate.run_id].warmup) / 1e3
+        slowest = max(self.opened[candidate.run_id].warmup) / 1e3
         return 60.0 + 20 * (self._workload.round_seconds + slowest)
 
     def _ask(self, candidate: Candidate, message: dict[str, Any], timeout: float) -> Any:
@@ -308,7 +306,7 @@ class Block:
         """Under the patterns that one opened model can serve; a sweep over batches opens others."""
         if self._workload.pattern not in (Pattern.MULTI_STREAM, Pattern.SERVER):
             return None
-        self._report(candidate.run_id, Progress(f"load: {self._workload.pattern.replace('_', '-')}", _ROUNDS_SHARE))
+        self._report(candidate.run_id, Progress(f"load: {self._workload.pattern.replace('_', '-')}", ROUNDS_SHARE))
         data = self._ask(candidate, {"load": True}, _ANSWER_SECONDS)
         return None if data is None else from_data(LoadResult, data)
 
@@ -336,12 +334,7 @@ class Block:
 
     def _alive(self) -> Iterator[Candidate]:
         everyone = (self._baseline, *self._shadows, *self._candidates[1:])
-        return (c for c in everyone if c.run_id in self._opened and c.run_id in self._children)
-
-    def _tell(self, done: int, count: int, seconds: float) -> None:
-        left = seconds / done * (count - done)
-        for candidate in self._alive():
-            self._report_of(candidate, Progress("measuring", _ROUNDS_SHARE * (done / count), left))
+        return (c for c in everyone if c.run_id in self.opened and c.run_id in self._children)
 
     def _report_of(self, candidate: Candidate, progress: Progress) -> None:
         if candidate not in self._shadows:

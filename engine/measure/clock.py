@@ -17,12 +17,18 @@ SAMPLE_MS = 1.0
 """Shorter calls are timed several at a time, so that the clock's own grain does not show."""
 FEWEST_SAMPLES = 3
 """In a turn, however long one call lasts."""
+WARM_SECONDS = 5.0
+"""Warming up takes no longer, but for the fewest samples."""
 
 
-def time_calls(call: Call, count: int) -> list[dict[str, float]]:
-    """`count` single calls, each as {metric: ms}."""
+def time_calls(call: Call, count: int, enough: float = math.inf) -> list[dict[str, float]]:
+    """Up to `count` single calls, each as {metric: ms}; after three, no further one once `enough` seconds have gone."""
+    taken: list[dict[str, float]] = []
+    end = time.perf_counter() + enough
     with no_collection():
-        return [_sample(call, 1) for _ in range(count)]
+        while len(taken) < count and (len(taken) < FEWEST_SAMPLES or time.perf_counter() < end):
+            taken.append(_sample(call, 1))
+    return taken
 
 
 def take_turn(call: Call, seconds: float, *, typical: float) -> dict[str, tuple[float, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -31,6 +32,7 @@ from engine.domain.metrics import (
 from engine.measure.block import Measured
 from engine.measure.bootstrap import Samples, median_interval
 from engine.measure.percentiles import TAILS, percentile, percentile_interval
+from engine.measure.repetitions import FEWEST_PROCESSES
 
 _TIMED = (LATENCY, DEVICE_LATENCY, TIME_TO_FIRST_TOKEN, TIME_PER_OUTPUT_TOKEN, ENERGY)
 
@@ -45,7 +47,7 @@ def summarize(rounds: Sequence[Round], measured: Measured, size_bytes: int) -> t
     found += _tails(rounds)
     found += [
         _throughput(latency, measured.items_per_call),
-        _single(FIRST_CALL, measured.opened.first_call),
+        _first_call(measured),
         _single(PEAK_MEMORY, measured.peak_memory_bytes),
         *_memory(measured),
         *(_load(measured.load) if measured.load else ()),
@@ -92,8 +94,8 @@ def _load(load: LoadResult) -> list[Measurement]:
 
 
 def _timed(metric: Metric, rounds: Sequence[Round]) -> Measurement | None:
-    """Median of all samples, its interval by resampling rounds, then samples."""
-    samples = _samples(metric, rounds)
+    """Median of all samples, its interval by resampling processes (rounds, where there are too few), then samples."""
+    samples = _by_process(metric, rounds)
     if not samples:
         return None
     pooled = np.concatenate(samples)
@@ -120,8 +122,21 @@ def _throughput(latency: Measurement, items_per_call: int) -> Measurement:
     return Measurement(THROUGHPUT.name, THROUGHPUT.unit, per_second(latency.median), ci95, latency.samples)
 
 
+def _first_call(measured: Measured) -> Measurement:
+    first = [opened.first_call for opened in measured.opened]
+    return Measurement(FIRST_CALL.name, FIRST_CALL.unit, float(np.median(first)), None, len(first))
+
+
 def _single(metric: Metric, value: float) -> Measurement:
     return Measurement(metric.name, metric.unit, float(value), None, 1)
+
+
+def _by_process(metric: Metric, rounds: Sequence[Round]) -> list[Samples]:
+    found: dict[int, list[Samples]] = defaultdict(list)
+    for each in rounds:
+        found[each.block] += _samples(metric, [each])
+    joined = [np.concatenate(samples) for samples in found.values() if samples]
+    return joined if len(joined) >= FEWEST_PROCESSES else _samples(metric, rounds)
 
 
 def _samples(metric: Metric, rounds: Sequence[Round]) -> list[Samples]:

@@ -24,7 +24,7 @@ _GUARD_RAILS: dict[str, tuple[str, float | None]] = {
     "99": ("99 % of the baseline", 0.99), "99.9": ("99.9 % of the baseline", 0.999), "other": ("Another", None),
 }  # fmt: skip
 _SUGGESTED_BOUND = {"latency": 15.0, "throughput": 100.0, "size": 50.0}
-_PROTOCOL = ("rounds", "round_seconds", "warmup_calls")
+_PROTOCOL = ("rounds", "processes", "round_seconds", "warmup_calls")
 _LOAD = ("pattern", "streams", "rate", "latency_bound", "percentile")
 
 

@@ -30,7 +30,7 @@ def test_from_an_upload_to_a_link_that_a_guest_opens(dashboard: str, browser: Br
     artifact = _artifact_id(owner, "my-encoder")
 
     owner.goto(
-        f"{dashboard}/new_experiment?artifact={artifact}&suggested=false&sequence_length=16&rounds=3&round_seconds=0.05"
+        f"{dashboard}/new_experiment?artifact={artifact}&suggested=false&sequence_length=16&rounds=3&processes=1&round_seconds=0.05"
     )
     owner.get_by_role("textbox", name="Recipes, one a line").fill(RECIPES)
     owner.get_by_role("textbox", name="Recipes, one a line").press("Control+Enter")

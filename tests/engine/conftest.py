@@ -15,7 +15,7 @@ from engine.settings import Settings
 from storage import Storage, open_storage
 from tests.models import tiny_card, tiny_onnx
 
-QUICK = Workload(rounds=3, round_seconds=0.05, warmup_calls=1, batch_size=1)
+QUICK = Workload(rounds=3, processes=1, round_seconds=0.05, warmup_calls=1, batch_size=1)
 """As little timing as an experiment can do."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ from engine.execution.judging import noise_of, pinned_cores, shadows_of
 from engine.executors import opening as executors_opening
 from engine.host import this_host
 from engine.measure.block import Block, Candidate
+from engine.measure.series import Series
 from engine.measure.summary import summarize
 from engine.pipeline import MeasureSession, transform
 from engine.requests import OpenRequest, TransformRequest, TransformResult
 from engine.sandbox import Limits, start_child
 from tests.models import tiny_bert, tiny_card, tiny_llama, tiny_onnx
 
-QUICK = Workload(sequence_length=16, new_tokens=4, threads=1, rounds=4, round_seconds=0.05, warmup_calls=2)
+QUICK = Workload(sequence_length=16, new_tokens=4, threads=1, rounds=4, processes=1, round_seconds=0.05, warmup_calls=2)
 
 
 def unheard(_: Progress) -> None:
@@ -228,16 +230,18 @@ def test_runtimes_side_by_side_in_children(model: Path, inputs: Path, tmp_path: 
 
 def test_the_same_model_twice_is_not_distinguishable(model: Path, inputs: Path, tmp_path: Path) -> None:
     """As an experiment does it: partner, pinned cores and the noise that the block itself saw."""
-    request = asked(model, tmp_path, "", inputs)
+    request = replace(asked(model, tmp_path, "", inputs), workload=replace(QUICK, rounds=9, processes=3))
     limits = Limits.of_host(wall_seconds=600)
     done = transform(request, unheard)
     opened = replace(opening(done, request, tmp_path / "scratch"), pinned=pinned_cores(1))
     readable = (model, inputs, Path(done.lowered.directory))
     baseline = Candidate("baseline", opened, readable, tmp_path / "m.log")
     shadows = shadows_of(baseline, tmp_path, verify=True)
-    with Block(0, [baseline], shadows=shadows, start=start_child, limits=limits) as block:
-        rounds = [turn for turns in block.rounds(10) for turn in turns]
-        check = noise_of(block, rounds).check
+    make = partial(Block, shadows=shadows, start=start_child, limits=limits)
+    with Series(0, [baseline], request.workload.rounds, make) as series:
+        rounds = [turn for turns in series.rounds() for turn in turns]
+        check = noise_of(series, rounds).check
+    assert series.blocks == 3
     assert check is not None and check.verdict is Verdict.NOT_DISTINGUISHABLE
 
 

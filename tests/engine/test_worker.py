@@ -104,7 +104,7 @@ def test_intake_and_heartbeat(worker: Worker, storage: Storage, settings: Settin
 def test_an_orphan_is_found_and_what_waits_can_be_cancelled(
     worker: Worker, storage: Storage, settings: Settings, tiny: Artifact, inputs: DatasetRef
 ) -> None:
-    busy = launch(storage, None, tiny, Workload(rounds=1000, round_seconds=5.0), [], dataset=inputs)
+    busy = launch(storage, None, tiny, Workload(rounds=1000, processes=1, round_seconds=5.0), [], dataset=inputs)
     waits = launch(storage, None, tiny, Workload(), [], dataset=inputs)
     worker.start()
     until(lambda: storage.runs.of_experiment(busy.id)[0].status is RunStatus.RUNNING, settings)
@@ -120,7 +120,7 @@ def test_an_orphan_is_found_and_what_waits_can_be_cancelled(
 def test_a_worker_that_dies_at_any_moment_keeps_finished_transforms_and_rounds(
     worker: Worker, storage: Storage, settings: Settings, tiny: Artifact, inputs: DatasetRef, how: signal.Signals
 ) -> None:
-    workload = Workload(rounds=10, round_seconds=0.2, warmup_calls=1)
+    workload = Workload(rounds=10, processes=2, round_seconds=0.2, warmup_calls=1)
     experiment = launch(
         storage, Queue(settings), tiny, workload, [parse_recipe("@onnxruntime")], dataset=inputs, keep_models=True
     )

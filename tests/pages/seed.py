@@ -14,7 +14,7 @@ from engine.domain.experiment import Attachment, Experiment, Round, Run, RunStat
 from engine.domain.host import Environment
 from engine.domain.load import LoadPoint, LoadResult, Pattern
 from engine.domain.metrics import Measurement, Ratio, Verdict
-from engine.domain.noise import NOISE, BlockNoise, RoundNoise, SelfCheck
+from engine.domain.noise import NOISE, RoundNoise, SelfCheck, SeriesNoise
 from engine.domain.operators import OVERHEAD, OperatorTime, profile_of
 from engine.domain.workload import Target, TargetMetric, Workload
 from storage import Storage
@@ -49,10 +49,10 @@ def seed_artifact(storage: Storage, name: str = "MiniLM-L6") -> Artifact:
     return storage.artifacts.add(Artifact(identity, name, 90_868_376, datetime.now(UTC), CARD, "sample"))
 
 
-NOISE_SEEN = BlockNoise(
+NOISE_SEEN = SeriesNoise(
     1, 2, 2,
     tuple(RoundNoise(i, (4.0, 4.5 if i == 2 else 4.1), 0.9 if i in (1, 2) else 0.1, 0.0, 2000.0, 24) for i in range(10)),
-    band=0.019, partner=Ratio(1.004, (0.996, 1.012)),
+    band=0.019, blocks=10, partner=Ratio(1.004, (0.996, 1.012)),
     check=SelfCheck(Ratio(0.997, (0.985, 1.008)), Verdict.NOT_DISTINGUISHABLE),
 )  # fmt: skip
 

@@ -7,27 +7,27 @@ from typing import Any
 import streamlit as st
 
 from engine.domain.codec import from_data
-from engine.domain.noise import MOST_DRIFT, MOST_OTHER_LOAD, BlockNoise, RoundNoise
-from pages.parts.charts.noise import block_noise
+from engine.domain.noise import MOST_DRIFT, MOST_OTHER_LOAD, RoundNoise, SeriesNoise
+from pages.parts.charts.noise import series_noise
 from pages.parts.charts.style import CHART_CONFIG
 from pages.parts.format import percent, plural, significant
 from pages.parts.theme import palette
 
 
 def draw_noise(data: Any, _baseline: Any) -> None:
-    noise = from_data(BlockNoise, data)
+    noise = from_data(SeriesNoise, data)
     with st.container(border=True):
         st.markdown(f"**{_title(noise)}**")
         st.caption(_band(noise))
         st.plotly_chart(
-            block_noise(noise, palette()), theme=None, key="noise", config=CHART_CONFIG,
+            series_noise(noise, palette()), theme=None, key="noise", config=CHART_CONFIG,
             alt=f"Canary and other load in each of {len(noise.rounds)} rounds",
         )  # fmt: skip
         with st.expander("Each round"):
             st.dataframe([_row(noise, each) for each in noise.rounds], hide_index=True, row_height=34, key="noise_rounds")
 
 
-def _title(noise: BlockNoise) -> str:
+def _title(noise: SeriesNoise) -> str:
     if not noise.disturbed:
         return f"Nothing disturbed the {plural(len(noise.rounds), 'round')}"
     causes = ", ".join(f"{name} in {count}" for name, count in noise.counts.most_common())
@@ -35,18 +35,19 @@ def _title(noise: BlockNoise) -> str:
     return f"{word}: {noise.disturbed} of {plural(len(noise.rounds), 'round')} disturbed ({causes})"
 
 
-def _band(noise: BlockNoise) -> str:
+def _band(noise: SeriesNoise) -> str:
     where = f"held to core {', '.join(map(str, noise.pinned))}" if noise.pinned else "on any core"
-    words = [f"Noise band ± {percent(noise.band, 1)}", f"{plural(noise.threads, 'thread')} {where}"]
+    fresh = f"{plural(noise.blocks, 'process', 'processes')} of each run, one after another"
+    words = [f"Noise band ± {percent(noise.band, 1)}", fresh, f"{plural(noise.threads, 'thread')} {where}"]
     if noise.partner:
-        apart = percent(noise.partner.median - 1, 1)
-        words.insert(1, f"a second process of the baseline was {apart} apart from the first")
+        apart = percent(abs(noise.partner.median - 1), 1)
+        words.insert(1, f"the baseline's partner was {apart} apart from it")
     if noise.check:
         words.append(f"A/A check: {noise.check.verdict}, {significant(noise.check.ratio.median, 4)}×")
     return "; ".join(words) + "."
 
 
-def _row(noise: BlockNoise, each: RoundNoise) -> dict[str, object]:
+def _row(noise: SeriesNoise, each: RoundNoise) -> dict[str, object]:
     return {
         "Round": each.index + 1,
         "Canary, ms": f"{significant(each.canary_ms[0])} → {significant(each.canary_ms[1])}",

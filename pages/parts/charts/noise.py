@@ -1,15 +1,15 @@
-"""The rounds of a block: the canary's pace and what other processes took."""
+"""The rounds of a series: the canary's pace and what other processes took."""
 
 from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from engine.domain.noise import MOST_DRIFT, MOST_OTHER_LOAD, BlockNoise
+from engine.domain.noise import MOST_DRIFT, MOST_OTHER_LOAD, SeriesNoise
 from pages.parts.charts.style import new_figure
 from pages.parts.theme import Palette
 
 
-def block_noise(noise: BlockNoise, palette: Palette) -> go.Figure:
+def series_noise(noise: SeriesNoise, palette: Palette) -> go.Figure:
     """Drift in percent as bars, other load in cores as a line on its own axis, limits dotted.
 
     Disturbed rounds are marked by shape and colour.

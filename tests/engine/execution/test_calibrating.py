@@ -12,7 +12,7 @@ from engine.cli import main
 from engine.domain.calibration import Calibration, Precision
 from engine.domain.codec import from_data
 from engine.execution import calibrating
-from engine.execution.calibrating import _band
+from engine.execution.calibrating import _band, _remarks
 from engine.host import this_host
 from engine.settings import Settings
 from storage import open_storage
@@ -47,3 +47,11 @@ def test_the_band_holds_what_equal_processes_differ() -> None:
     rounds = processes + rng.normal(0.0, 0.002, (8, 200)) + rng.normal(0.0, 0.2, (8, 1))
     # 95 % of |x - y| for two draws of a normal with 1 %: 1.96 √2 %
     assert _band(rounds) == pytest.approx(0.0277, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("steadiness", "busy", "words"), [(0.2, 1.0, "1.0 cores busy"), (0.2, 0.1, "pace changed by 20%"), (0.01, 0.1, "")]
+)
+def test_a_disturbed_calibration_says_so(steadiness: float, busy: float, words: str) -> None:
+    told = "".join(_remarks(steadiness, busy))
+    assert words in told and bool(told) == bool(words)

@@ -201,7 +201,7 @@ def test_who_was_superseded_writes_no_result(bench: Bench) -> None:
 
 @pytest.mark.parametrize("stage", ["onnxruntime", "opening", "measuring"])
 def test_cancel_takes_effect_soon_and_leaves_no_process(bench: Bench, stage: str) -> None:
-    endless = Workload(rounds=1000, round_seconds=10.0, warmup_calls=1)
+    endless = Workload(rounds=1000, processes=1, round_seconds=10.0, warmup_calls=1)
     experiment = bench.begin(SAME, workload=endless)
     asked: list[float] = []
 

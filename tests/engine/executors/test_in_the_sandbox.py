@@ -27,7 +27,7 @@ from tests.engine.executors.test_spread import context_of_tensors
 from tests.engine.runtimes.conftest import deployed
 from tests.models import tiny_bert, tiny_card, tiny_onnx
 
-QUICK = Workload(batch_size=2, sequence_length=16, new_tokens=4, threads=2, rounds=3, round_seconds=0.05, warmup_calls=2)
+QUICK = Workload(batch_size=2, sequence_length=16, new_tokens=4, threads=2, rounds=3, processes=1, round_seconds=0.05, warmup_calls=2)
 WITHIN = 15.0
 
 

@@ -2,101 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
-from engine.domain.deployment import Lowered
 from engine.domain.errors import Cancelled, ChildError, StageError
-from engine.domain.experiment import Progress, StageFacts
-from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
 from engine.measure import block as block_module
-from engine.measure.block import SLICE_SECONDS, Block, Candidate
+from engine.measure.block import SLICE_SECONDS, Block
 from engine.measure.canary import Canary, drift
-from engine.requests import OpenRequest
-from engine.sandbox import Child, Limits
-
-LIMITS = Limits(2**30, 60, 60.0, 2**20)
-CARD = ModelCard(ArtifactFormat.ONNX, TaskId.TENSORS, "mlp", 1000, "float32", ())
-WORKLOAD = Workload(batch_size=4, round_seconds=SLICE_SECONDS)
-"""A turn a round."""
-LM = ModelCard(ArtifactFormat.GGUF, TaskId.CAUSAL_LM, "llama", 1000, "Q4_1", ())
-
-
-@dataclass
-class Played:
-    """A child as the block sees it. `fails_at` names the message at which it reports a problem."""
-
-    name: str
-    heard: list[tuple[str, str]]
-    fails_at: str = ""
-    memory: int = 100
-    level: str = "full"
-    killed: bool = False
-    pid: int = 2**30
-    warmup: float = 10.0
-
-    def ask(self, message: dict[str, Any], *, timeout: float, tick: Callable[[], None]) -> Any:
-        tick()
-        kind = next(iter(message))
-        self.heard.append((kind, self.name))
-        if kind == self.fails_at:
-            raise StageError("Out of luck.")
-        return {
-            "request": {"open_seconds": 1.0, "first_call": 30.0, "warmup": [self.warmup] * 3},
-            "round": {"samples": {"latency": [10.0, 11.0]}, "calls": 3},
-            "answers": {"answers_file": f"{self.name}.npz", "quality": []},
-            "examine": {"counters": {"threads": 1, "busy_cores": 1.0, "involuntary_switches": 0.0}},
-        }[kind]
-
-    def peak_pss_bytes(self) -> int:
-        return self.memory
-
-    def kill(self) -> None:
-        self.killed = True
-
-
-@dataclass
-class Stage:
-    """Starts the children that are played."""
-
-    fails_at: dict[str, str] = field(default_factory=dict)
-    memory: int = 100
-    warmup: float = 10.0
-    heard: list[tuple[str, str]] = field(default_factory=list)
-    children: dict[str, Played] = field(default_factory=dict)
-    readable: dict[str, list[Path]] = field(default_factory=dict)
-
-    def __call__(
-        self, kind: str, *, readable: list[Path], writable: list[Path], limits: Limits, log: Path, threads: int
-    ) -> Child:
-        name = log.stem
-        if self.fails_at.get(name) == "start":
-            raise ChildError("It did not start.")
-        self.readable[name] = readable
-        child = self.children[name] = Played(
-            name, self.heard, self.fails_at.get(name, ""), self.memory, warmup=self.warmup
-        )
-        return child  # type: ignore[return-value]
-
-    def turns(self) -> list[str]:
-        return [name for kind, name in self.heard if kind == "round"]
-
-
-def candidates(names: Iterable[str], card: ModelCard = CARD, workload: Workload = WORKLOAD) -> list[Candidate]:
-    lowered = Lowered(RuntimeId.EAGER, "/lowered", (), 1, {}, StageFacts("eager", 0.0, {}))
-    return [
-        Candidate(
-            name, OpenRequest(lowered, "/artifact", card, workload, "", 1, f"/scratch/{name}"),
-            (Path("/artifact"),), Path(f"/logs/{name}.log"),
-        )
-        for name in names
-    ]  # fmt: skip
+from tests.engine.measure.played import LIMITS, LM, Played, Stage, candidates
 
 
 @pytest.fixture(autouse=True)
@@ -197,10 +113,22 @@ def test_results_are_scored_against_the_baselines_answers() -> None:
     assert asked == [None, "b.npz"]
     assert Path("/scratch/b") in stage.readable["x"]
     assert [m.run_id for m in measured] == ["b", "x"]
-    assert measured[0].opened.first_call == 30.0
+    assert [o.first_call for o in measured[0].opened] == [30.0]
     assert measured[1].peak_memory_bytes == 100
     assert measured[1].items_per_call == 4
     assert measured[1].sandbox == "full"
+
+
+def test_the_order_of_opening_moves_from_block_to_block() -> None:
+    orders = []
+    for turn in range(6):
+        stage = Stage()
+        baseline, other, partner = candidates("bxp")
+        with Block(turn, [baseline, other], shadows=[partner], start=stage, limits=LIMITS, turn=turn):
+            orders.append("".join(name for kind, name in stage.heard if kind == "request"))
+    assert orders[0] == "bxp"
+    for place in range(3):
+        assert {order[place] for order in orders} == {"b", "x", "p"}
 
 
 def test_throughput_of_a_causal_lm_counts_new_tokens() -> None:
@@ -273,38 +201,20 @@ def test_a_round_in_which_the_machine_drifted_is_repeated_once(songs: list[float
     stage = Stage()
     songs += [1.0, 1.1, 1.1, 1.1, 1.1, 1.1, 1.1]
     with Block(0, candidates("bx"), start=stage, limits=LIMITS) as block:
-        rounds = list(block.rounds(4))
+        rounds = list(block.rounds(4, repeats=1))
     assert len(rounds) == 4
     assert len(stage.turns()) == 10
-    assert [r.repeated for r in block.noise.rounds] == [True, False, False, False]
-    assert block.noise.counts["drift"] == 0
+    assert [r.repeated for r in block.seen] == [True, False, False, False]
+    assert all(r.drift < 0.05 for r in block.seen)
 
 
 def test_a_machine_that_keeps_drifting_is_noisy_and_not_repeated_for_ever(songs: list[float]) -> None:
     stage = Stage()
     songs += [1.0, 1.2] * 10
     with Block(0, candidates("bx"), start=stage, limits=LIMITS) as block:
-        assert len(list(block.rounds(8))) == 8
+        assert len(list(block.rounds(8, repeats=2))) == 8
     assert len(stage.turns()) == 2 * (8 + 2)
-    assert block.noise.is_noisy and block.noise.counts["drift"] == 8
-
-
-def test_a_steady_machine_is_not_noisy() -> None:
-    with Block(0, candidates("bx"), start=Stage(), limits=LIMITS) as block:
-        list(block.rounds(3))
-    assert block.noise.counts["drift"] == 0
-    assert not any(r.repeated for r in block.noise.rounds)
-
-
-def test_progress_of_each_run() -> None:
-    told: list[tuple[str, Progress]] = []
-    with Block(0, candidates("bx"), start=Stage(), limits=LIMITS, report=lambda r, p: told.append((r, p))) as block:
-        list(block.rounds(2))
-    assert [(r, p.stage, p.fraction) for r, p in told] == [
-        ("b", "opening", 0.0), ("x", "opening", 0.0),
-        ("b", "measuring", 0.4), ("x", "measuring", 0.4), ("b", "measuring", 0.8), ("x", "measuring", 0.8),
-    ]  # fmt: skip
-    assert told[-1][1].seconds_left == 0.0
+    assert all(r.drift > 0.05 for r in block.seen)
 
 
 def test_drift() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,7 +17,7 @@ from engine.measure.summary import summarize
 from engine.requests import OpenResult
 
 MEASURED = Measured(
-    "r", OpenResult(1.0, 80.0, (12.0, 11.0)), (Measurement(QUALITY.name, QUALITY.unit, 0.99, (0.98, 1.0), 64),),
+    "r", (OpenResult(1.0, 80.0, (12.0, 11.0)),), (Measurement(QUALITY.name, QUALITY.unit, 0.99, (0.98, 1.0), 64),),
     300_000_000, 8, "full",
 )  # fmt: skip
 
@@ -41,6 +43,15 @@ def test_everything_is_there_with_its_unit() -> None:
     assert found["peak_memory"].median == 300_000_000 and found["peak_memory"].ci95 is None
     assert found["size"].median == 23_000_000
     assert found["quality"].ci95 == (0.98, 1.0)
+
+
+def test_the_interval_of_the_median_knows_processes() -> None:
+    paces = np.repeat(np.linspace(10, 12, 9), 4).tolist()
+    several = [Round("r", i // 4, i, {"latency": (pace, pace)}) for i, pace in enumerate(paces)]
+    alone = [replace(each, block=0) for each in several]
+    wide, narrow = (next(m for m in summarize(each, MEASURED, 1) if m.name == "latency").ci95 for each in (several, alone))
+    assert wide and narrow
+    assert wide[1] - wide[0] > narrow[1] - narrow[0]
 
 
 def test_p90_needs_64_samples() -> None:

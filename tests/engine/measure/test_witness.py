@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from engine.domain.noise import BlockNoise, RoundNoise
+from engine.domain.noise import RoundNoise, SeriesNoise
 from engine.measure.witness import Reading, between, read
 
 _BUSY = "import time\nend = time.monotonic() + 30\nwhile time.monotonic() < end: pass"
@@ -67,7 +67,7 @@ def round_noise(index: int, **changes: object) -> RoundNoise:
 )
 def test_each_disturbance_is_named(cause: str, changes: dict[str, object]) -> None:
     rounds = tuple(round_noise(i, **(changes if i in (2, 5, 6) else {})) for i in range(10))
-    noise = BlockNoise(0, 2, 1, rounds)
+    noise = SeriesNoise(0, 2, 1, rounds)
     assert noise.counts == {cause: 3} and noise.disturbed == 3
     assert noise.disturbances(rounds[2]) == (cause,)
     assert noise.is_noisy
@@ -75,9 +75,9 @@ def test_each_disturbance_is_named(cause: str, changes: dict[str, object]) -> No
 
 def test_one_disturbed_round_in_ten_is_not_yet_noise() -> None:
     rounds = tuple(round_noise(i, steal=0.5 if i == 3 else 0.0) for i in range(10))
-    assert not BlockNoise(0, 2, 1, rounds).is_noisy
+    assert not SeriesNoise(0, 2, 1, rounds).is_noisy
 
 
 def test_a_host_that_tells_no_clock_has_no_frequency_change() -> None:
     rounds = tuple(round_noise(i, mhz=None) for i in range(3))
-    assert not BlockNoise(0, 2, 1, rounds).counts
+    assert not SeriesNoise(0, 2, 1, rounds).counts

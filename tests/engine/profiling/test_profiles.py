@@ -25,7 +25,7 @@ from engine.profiling.openvino_profiler import precision_of
 from engine.requests import OpenRequest, TransformRequest
 from tests.models import tiny_bert, tiny_card, tiny_llama
 
-QUICK = Workload(sequence_length=16, new_tokens=3, threads=1, rounds=3, round_seconds=0.05, warmup_calls=2)
+QUICK = Workload(sequence_length=16, new_tokens=3, threads=1, rounds=3, processes=1, round_seconds=0.05, warmup_calls=2)
 
 
 def examined(model: Path, recipe: str, folder: Path) -> Examined:
