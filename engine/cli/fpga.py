@@ -31,8 +31,11 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
 
 def _synthesize(settings: Settings, options: argparse.Namespace) -> int:
     """0, or ToolError; what was found before it is kept."""
-    core = Core(size=_size(options.size), width=_width(options.width))
-    found = synthesize(core, settings.home, seeds=_numbers(options.seeds, "--seeds"), tell=_tell)
+    core = Core(size=_size(options.size, "--size"), width=_width(options.width))
+    seeds = list(dict.fromkeys(_numbers(options.seeds, "--seeds")))
+    if min(seeds) < 0:
+        raise InvalidInput("A seed is not negative.", where="--seeds")
+    found = synthesize(core, settings.home, seeds=seeds, tell=_tell)
     print(json.dumps(as_data(found), indent=2) if options.json else _synthesis_as_text(found))
     return 0
 
@@ -55,7 +58,7 @@ def _tell(words: str) -> None:
 
 def _verify(settings: Settings, options: argparse.Namespace) -> int:
     """0 when every output bit and every cycle count agrees, 1 otherwise. Raises InvalidInput and ToolError."""
-    sizes = [_size(size) for size in _numbers(options.sizes, "--sizes")]
+    sizes = [_size(size, "--sizes") for size in _numbers(options.sizes, "--sizes")]
     if options.shapes < 1:
         raise InvalidInput("At least one shape is needed.", where="--shapes")
     if options.seed < 0:
@@ -76,9 +79,9 @@ def _numbers(text: str, where: str) -> list[int]:
         raise InvalidInput(f"{text!r} are not whole numbers.", mend="Write for example 4,8.", where=where) from None
 
 
-def _size(size: int) -> int:
+def _size(size: int, where: str) -> int:
     if size not in _SIZES:
-        raise InvalidInput(f"An array of {size} x {size} is not offered.", mend="2 to 32 are.", where="size")
+        raise InvalidInput(f"An array of {size} x {size} is not offered.", mend="2 to 32 are.", where=where)
     return size
 
 

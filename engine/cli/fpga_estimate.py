@@ -47,7 +47,7 @@ def fpga_estimate(settings: Settings, options: argparse.Namespace) -> int:
     )  # fmt: skip
     plan = PlanFile.of(found)
     # nothing is executed here, so nothing is said of the host's functions or the RTL
-    data = {k: v for k, v in as_data(plan).items() if k not in ("host_work", "sampled", "executed")}
+    data = {k: v for k, v in as_data(plan).items() if k not in ("host_work", "scaled_by_row", "sampled", "executed")}
     show({"provenance": "projected", **data}, _text(plan), options.json)
     return 0
 

@@ -78,6 +78,7 @@ class Watcher:
         self._inputs: dict[int, int] = {}
         self._alive: list[Tensor] = []
         self._outputs: dict[int, dict[str, Tensor]] = {}
+        self._made_by: dict[int, int] = {}
         self._first_pass = not self.observed
 
     def _product(self, product: Product) -> Tensor:
@@ -87,10 +88,12 @@ class Watcher:
             self._read(product.second)
         if self._first_pass:
             self.observed.append(self._new(product, place, feeding))
+            self._between_products(product)
         seen = self.observed[place]
         self._collect(seen, product, place)
         out = plain(product)
         self._alive += [out, product.first]
+        self._made_by[id(out)] = place
         self._note(_Reading(place, out))
         self._outputs[place] = {"product": out}
         return out
@@ -101,11 +104,18 @@ class Watcher:
         if has_weight:
             self._multiplied.add(_storage(product.second))
         return Observed(
-            name=self._running[-1], product=product.kind, shape=shape_of(product),
+            # as engine.hardware.tracing names it
+            name=self._running[-1].removeprefix("model."), product=product.kind, shape=shape_of(product),
             weight=_array(product.second) if has_weight else None,
             bias=_array(product.bias) if product.bias is not None else None, shared_with=shared,
-            fed_by=feeding.place if feeding else None,
+            fed_by=feeding.place if feeding else None, from_array=id(product.first) in self._made_by,
         )  # fmt: skip
+
+    def _between_products(self, product: Product) -> None:
+        """Products whose outputs this one reads do not go to the host."""
+        for operand in (product.first, product.second):
+            if (maker := self._made_by.get(id(operand))) is not None:
+                self.observed[maker].to_array = True
 
     def _other(self, func: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         source = args[0] if args and isinstance(args[0], Tensor) else None
@@ -118,11 +128,18 @@ class Watcher:
             for each in args:
                 if isinstance(each, Tensor):
                     self._read(each)
-        if self._first_pass and isinstance(result, Tensor) and result.is_floating_point():
-            name = getattr(func, "__name__", str(func)).strip("_")
-            if name not in _LAYOUT:
-                self.others[name] += result.numel()
+        if self._first_pass:
+            self._note_other(getattr(func, "__name__", str(func)).strip("_"), source, result)
         return result
+
+    def _note_other(self, name: str, source: Tensor | None, result: Any) -> None:
+        """Count what the host makes; another layout of a product's output is still that."""
+        made = [each for each in (result if isinstance(result, (tuple, list)) else [result]) if isinstance(each, Tensor)]
+        if name not in _LAYOUT:
+            self.others[name] += sum(each.numel() for each in made if each.is_floating_point())
+        elif (maker := self._made_by.get(id(source))) is not None:
+            self._made_by |= {id(each): maker for each in made}
+            self._alive += made
 
     def _follow(self, reading: _Reading, result: Tensor, stage: str, func: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         """A normalisation or ReLU behind a product; whether it alone reads it is known at the end of the pass."""
@@ -162,7 +179,7 @@ class Watcher:
                     seen.normalisation = None
             seen.relu = stage == "relu"
             _widen(seen, stages[stage])
-        self._readings, self._all_readings, self._alive, self._outputs = {}, [], [], {}
+        self._readings, self._all_readings, self._alive, self._outputs, self._made_by = {}, [], [], {}, {}
 
     def _collect(self, seen: Observed, product: Product, place: int) -> None:
         first = _array(product.first)

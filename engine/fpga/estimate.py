@@ -3,7 +3,9 @@
 A product takes the longer of its cycles and of its bytes over the memory; operators that
 the engine does not have go to the host: results there, arithmetic, results back. One
 operator at a time, as a single core runs them; bias, ReLU and requantization are part of
-a product and cost nothing.
+a product and cost nothing. The host gives the rows of some linear layers scales of their own
+(engine.fpga.integer_network): one operation more for each element of rows and results, and
+the way there and back where they are not at the host anyway.
 
 Bytes over the memory: every operand once where one of the two fits the on-chip buffer,
 half of which is being filled while the other half is used. Else one operand stays in
@@ -21,6 +23,8 @@ from enum import StrEnum
 from math import ceil
 
 from engine.fpga.machine import Host, Machine
+from engine.fpga.placing import moves_nothing
+from engine.fpga.scaling import scaling_seconds
 from engine.hardware.operators import Gemm, Network, Operator, OperatorKind, fused
 
 
@@ -157,29 +161,32 @@ def estimate(network: Network, machine: Machine) -> Estimate:
 
 def one_pass(operators: Iterable[Operator], machine: Machine) -> Pass:
     deployed = fused(tuple(operators))
-    layers = tuple(layer for operator in deployed for layer in layers_of(operator, machine))
+    scaling = scaling_seconds(deployed, machine)
+    layers = tuple(layer for o, seconds in zip(deployed, scaling, strict=True) for layer in layers_of(o, machine, seconds))
     return Pass(
         layers=layers, transfer_seconds=_ends(deployed, machine), call_seconds=machine.call_seconds,
         macs_per_cycle=machine.engine.macs_per_cycle, clock_hz=machine.clock_hz,
     )  # fmt: skip
 
 
-def layers_of(operator: Operator, machine: Machine) -> tuple[Layer, ...]:
-    """An attention is three: scores, softmax, values."""
+def layers_of(operator: Operator, machine: Machine, scaling: float = 0.0) -> tuple[Layer, ...]:
+    """An attention is three: scores, softmax, values. A linear layer whose rows the host scales is two.
+
+    scaling: the seconds that takes in one execution.
+    """
     if operator.kind is OperatorKind.ATTENTION and operator.gemm is not None:
         return _attention(operator, operator.gemm, machine)
     if operator.gemm is not None:
         first, second = operator.input_elements, operator.weight_elements
-        return (_product(operator, operator.gemm, first, second, operator.output_elements, machine),)
+        product = _product(operator, operator.gemm, first, second, operator.output_elements, machine)
+        scales = Layer(
+            name=f"{operator.name}.scales", kind="scaling of rows", count=operator.count, place=Place.HOST,
+            host_seconds=operator.count * scaling,
+        )  # fmt: skip
+        return (scales, product) if scaling else (product,)
     if moves_nothing(operator):
         return ()
     return (_other(operator, machine),)
-
-
-def moves_nothing(operator: Operator) -> bool:
-    """A change of layout, which the loader's addresses do, or an empty operator."""
-    same = operator.input_elements == operator.output_elements
-    return (operator.kind is OperatorKind.OTHER and same) or operator.output_elements == 0
 
 
 def traffic(first: float, second: float, results: float, buffer: float) -> float:

@@ -19,7 +19,7 @@ from engine.domain.ports import Array, Batch, Generation, Outputs
 from engine.fpga.calibration import by_head, shape_of
 from engine.fpga.fixed_point import Integers, integer_type, limits
 from engine.fpga.gemm import sums_of
-from engine.fpga.grids import Reals
+from engine.fpga.grids import Reals, row_scales
 from engine.fpga.integer_network import IntegerProduct
 from engine.fpga.interception import BATCH_NORM, Interceptor, Product
 from engine.fpga.observed import ProductKind
@@ -80,24 +80,22 @@ def answer(integer: IntegerProduct, product: Product) -> Reals:
             return _matmul(integer, product)
 
 
-def first_integers(integer: IntegerProduct, values: Reals, head: int = 0) -> Integers:
-    """Activations on the grid of the first operand; channels last."""
-    low, high = limits(integer.bits[1])
-    scaled = values / (integer.first_scale[head] * integer.divisor if integer.divisor.size else integer.first_scale[head])
-    found: Integers = np.clip(np.rint(scaled) + integer.first_zero[head], low, high).astype(integer_type(integer.bits[1]))
-    return found
-
-
 def _linear(integer: IntegerProduct, product: Product) -> Reals:
-    rows = first_integers(integer, _array(product.first).reshape(-1, product.first.shape[-1]))
-    out = integer.requantization().apply(sums_of(rows, integer.weights))
-    return _reals(out, integer).reshape(*product.first.shape[:-1], -1)
+    rows = _array(product.first).reshape(-1, product.first.shape[-1])
+    rows = rows / integer.divisor if integer.divisor.size else rows
+    grid = integer.first_grid()
+    scales = row_scales(rows, grid.zero_point, grid.bits) if integer.by_row else np.ones(1)
+    out = integer.requantization().apply(sums_of(grid.integers(rows / scales), integer.weights))
+    reals = _reals(out, integer)
+    if integer.by_row:
+        reals = (reals * scales + integer.host_bias).astype(np.float32)
+    return reals.reshape(*product.first.shape[:-1], -1)
 
 
 def _conv2d(integer: IntegerProduct, product: Product) -> Reals:
     """As im2col: one row for each output pixel. Padding is the integer of 0.0."""
     pixels = _array(product.first)
-    grid = np.moveaxis(first_integers(integer, np.moveaxis(pixels, 1, -1)), -1, 1)
+    grid = integer.first_grid().integers(pixels)
     (ph, pw), zero = product.padding, int(integer.first_zero[0])
     padded = np.pad(grid, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=zero)
     windows = functional.unfold(
@@ -123,7 +121,7 @@ def _matmul(integer: IntegerProduct, product: Product) -> Reals:
     low, high = limits(integer.bits[1])
     found = []
     for head in range(first.shape[1]):
-        left = first_integers(integer, first[:, head], head)
+        left = integer.first_grid(head).integers(first[:, head])
         scaled = np.rint(second[:, head] / integer.second_scale[head])
         right = np.clip(scaled, low, high).astype(integer_type(integer.bits[1]))
         sums = sums_of(left, right)

@@ -19,6 +19,8 @@ from engine.fpga.fixed_point import Integers, integer_type, limits
 Reals = NDArray[np.floating]
 DRAWN_IN = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 """Shares of the observed range that are tried."""
+TOWARDS_LOW = (0.0, 0.25, 0.5, 0.75, 0.875, 0.94)
+"""Zero points that are tried for rows, as shares of the way from 0 to the lowest integer."""
 _LEAST = 1e-12
 """Range of values that are all zero."""
 
@@ -40,6 +42,10 @@ class Grid:
     def reals(self, integers: Integers) -> Reals:
         return (integers.astype(np.float32) - self.zero_point) * np.float32(self.scale)
 
+    def error(self, values: Reals, unit: Reals | float = 1.0) -> float:
+        """Mean square of what is lost of `values`, each in so large a unit."""
+        return float(np.square((self.reals(self.integers(values)) - values) * unit).mean())
+
 
 def grid_for(values: Reals, bits: int, *, symmetric: bool = False) -> Grid:
     """The best grid for observed values; 0.0 is always on it, so that padding is exact."""
@@ -48,7 +54,27 @@ def grid_for(values: Reals, bits: int, *, symmetric: bool = False) -> Grid:
         high = max(-low, high)
         low = -high
     tried = [_grid(low * share, high * share, bits, symmetric) for share in DRAWN_IN]
-    return min(tried, key=lambda grid: float(np.square(grid.reals(grid.integers(values)) - values).mean()))
+    return min(tried, key=lambda grid: grid.error(values))
+
+
+def row_scales(values: Reals, zero_point: int, bits: int) -> Reals:
+    """The scale of each row (last axis) with which it just fits the grid, as (…, 1)."""
+    low, high = limits(bits)
+    above, below = values.max(axis=-1, keepdims=True) / (high - zero_point), values.min(axis=-1, keepdims=True) / (low - zero_point)
+    scales: Reals = np.maximum(np.maximum(above, below), _LEAST)
+    return scales
+
+
+def row_zero_point(values: Reals, bits: int) -> int:
+    """The zero point with which rows of their own scales are met best: 0, or nearer to the low end for values that are mostly positive."""
+    low, _ = limits(bits)
+
+    def error(zero_point: int) -> float:
+        scales = row_scales(values, zero_point, bits)
+        return Grid(1.0, zero_point, bits).error(values / scales, scales)
+
+    # never the lowest integer itself, or nothing negative could be said
+    return min({max(round(low * share), low + 1) for share in TOWARDS_LOW}, key=error)
 
 
 def weight_grids(weights: Reals, bits: int) -> tuple[Integers, Reals]:

@@ -11,8 +11,9 @@ from engine.fpga.array import buffer_port
 from engine.fpga.cycles import Core
 from engine.fpga.export import ExampleGemm, write_project, write_waveform
 from engine.fpga.fixed_point import Integers, Requantization, integer_type, limits
-from engine.fpga.integer_network import IntegerProduct, load
+from engine.fpga.integer_network import IntegerProduct
 from engine.fpga.plan_file import read_plan
+from engine.fpga.stored_integers import load
 
 MOST_EXAMPLES = 8
 MOST_COLUMNS = 64

@@ -2,12 +2,15 @@
 
 Scheme. Every product has int operands and one requantization (engine.fpga.fixed_point):
 
-    first operand   per tensor, asymmetric, after each input channel of a linear layer is divided by a factor
-                    that its weights are multiplied by (SmoothQuant)
+    first operand   asymmetric; each input channel of a linear layer is first divided by a factor that its weights
+                    are multiplied by (SmoothQuant)
+                    one scale for the tensor; of a linear layer one for each row (token) if that lessens the error
+                    by a bit or more: the host multiplies it into the results (token-wise as in ZeroQuant, Yao et
+                    al. 2022, arXiv 2206.01861) and adds the bias there
     weights         per output channel, symmetric; a batch normalisation that follows is multiplied in
     attention       both operands per head: queries, keys and values symmetric, shares from 0 to 1
-    output          per channel where the host reads it; where the next product reads it, that product's grid,
-                    so that integers go straight on
+    output          per channel where the host reads it (of by-row layers in units of the row's scale); where the next
+                    product reads it, that product's grid, so that integers go straight on
 
 Torch-free: what a placement wrote is read by the dashboard as well. The host works in fp32: embeddings, normalisation, softmax, GELU and other activations, residual sums, pooling.
 """
@@ -16,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,26 +26,32 @@ from numpy.typing import NDArray
 from engine.domain.errors import StageError
 from engine.fpga.array import Precision
 from engine.fpga.fixed_point import Integers, Requantization, limits
-from engine.fpga.grids import Grid, Reals, balance, grid_for, weight_grids
+from engine.fpga.gemm import sums_of
+from engine.fpga.grids import Grid, Reals, balance, grid_for, row_scales, row_zero_point, weight_grids
+from engine.fpga.machine import RowScaling
 from engine.fpga.observed import Observed, ProductKind
 
 HEADROOM = 1.1
 """Outputs that saturate cost more than a tenth of the resolution."""
+A_BIT = 4.0
+"""What one bit more lessens a squared error by."""
 _MOST_BIAS = 2**30
-FILE = "integers.npz"
+_ROWS_AT_ONCE = 256
+"""Of which outputs are computed to find their ranges: a vocabulary is wide."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerProduct:
     """One product of a pass. Arrays that a kind has no use for are empty.
 
-    first_scale     one, or one a head
+    first_scale     one, or one a head; by row: 1, the row's own scale is its unit
     first_zero      one, or one a head
     divisor         of each input channel; empty: none
     weights         (K, O) of one group; groups one behind the other along O; empty: an activation
     second_scale    one a head, of an activation
     multipliers …   one a column, or one a head
-    out_scale       one a column, or one a head
+    out_scale       one a column, or one a head; by row: in units of the row's scale
+    host_bias       one a column, real, where rows have their own scales; empty: one scale for all
     """
 
     name: str
@@ -59,6 +67,7 @@ class IntegerProduct:
     shift: NDArray[np.int32]
     out_zero: int
     out_scale: Reals
+    host_bias: Reals
     relu: bool
     folded: bool
     """A batch normalisation is part of it."""
@@ -68,6 +77,15 @@ class IntegerProduct:
     @property
     def width(self) -> int:
         return max(self.bits)
+
+    @property
+    def by_row(self) -> bool:
+        """Each row of the first operand has a scale of its own."""
+        return self.host_bias.size > 0
+
+    def first_grid(self, head: int = 0) -> Grid:
+        """Of the first operand, divided; by row: in units of the row's scale."""
+        return Grid(float(self.first_scale[head]), int(self.first_zero[head]), self.bits[1])
 
     def requantization(self, columns: slice | int = slice(None)) -> Requantization:
         """Of some columns, or of one head (an int), whose columns are all alike and as many as there are."""
@@ -90,7 +108,12 @@ def integer_products(observed: Sequence[Observed], precision: Precision) -> tupl
     if not observed:
         raise StageError("This model multiplies no matrices, so there is nothing for the array.", mend="Use a runtime instead.")
     groups = _sharing(observed)
-    grids = {place: _first_grid(observed, members, precision) for place, members in groups.items() if _has_weights(observed[place])}
+    feeding = {seen.fed_by for seen in observed if _has_weights(seen)}
+    grids = {
+        place: _first_grid([observed[m] for m in members], precision, straight=not feeding.isdisjoint(members))
+        for place, members in groups.items()
+        if _has_weights(observed[place])
+    }
     straight = {seen.fed_by: grids[seen.shared_with] for seen in reversed(observed) if _fed(seen, grids)}
     return tuple(
         _weighted(seen, precision, grids[seen.shared_with], straight.get(place))
@@ -98,59 +121,6 @@ def integer_products(observed: Sequence[Observed], precision: Precision) -> tupl
         else _of_activations(seen, precision)
         for place, seen in enumerate(observed)
     )
-
-
-def save(products: Sequence[IntegerProduct], directory: Path) -> Path:
-    """One .npz; nothing in it is code."""
-    arrays: dict[str, NDArray[np.generic]] = {}
-    for index, product in enumerate(products):
-        texts = np.array([product.name, str(product.kind)])
-        numbers = np.array([*product.shape, product.out_zero, product.relu, product.folded, *product.bits], np.int64)
-        for key in _ARRAYS:
-            arrays[f"{index:04d}.{key}"] = getattr(product, key)
-        arrays[f"{index:04d}.weights"] = _packed(product)
-        arrays |= {f"{index:04d}.texts": texts, f"{index:04d}.numbers": numbers}
-    path = directory / FILE
-    np.savez(path, **arrays)  # type: ignore[arg-type]
-    return path
-
-
-def load(directory: Path) -> tuple[IntegerProduct, ...]:
-    with np.load(directory / FILE, allow_pickle=False) as stored:
-        count = sum(name.endswith(".texts") for name in stored.files)
-        return tuple(_loaded({key: stored[f"{i:04d}.{key}"] for key in (*_ARRAYS, "texts", "numbers")}) for i in range(count))
-
-
-_ARRAYS = (
-    "first_scale", "first_zero", "divisor", "weights", "second_scale", "bias", "multiplier", "shift", "out_scale",
-)  # fmt: skip
-
-
-def _loaded(arrays: Mapping[str, NDArray[np.generic]]) -> IntegerProduct:
-    name, kind = (str(text) for text in arrays["texts"])
-    m, k, n, groups, out_zero, relu, folded, weight_bits, activation_bits = (int(v) for v in arrays["numbers"])
-    rest = {key: arrays[key] for key in _ARRAYS}
-    if weight_bits <= 4 and rest["weights"].size:
-        rest["weights"] = _unpacked(rest["weights"].astype(np.uint8), n * groups)
-    return IntegerProduct(
-        name=name, kind=ProductKind(kind), shape=(m, k, n, groups), out_zero=out_zero, relu=bool(relu), folded=bool(folded),
-        bits=(weight_bits, activation_bits), **rest,  # type: ignore[arg-type]
-    )  # fmt: skip
-
-
-def _packed(product: IntegerProduct) -> NDArray[np.generic]:
-    """Weights of four bits go two in a byte, the even column in the lower half."""
-    if product.bits[0] > 4 or not product.weights.size:
-        return product.weights
-    columns = product.weights.shape[1]
-    even = np.pad(product.weights, ((0, 0), (0, columns % 2))).view(np.uint8) & 15
-    return even[:, 0::2] | even[:, 1::2] << 4
-
-
-def _unpacked(packed: NDArray[np.uint8], columns: int) -> Integers:
-    halves = np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1)[:, :columns].astype(np.int8)
-    signed: Integers = np.where(halves > 7, halves - 16, halves).astype(np.int8)
-    return signed
 
 
 def _has_weights(seen: Observed) -> bool:
@@ -168,23 +138,43 @@ def _sharing(observed: Sequence[Observed]) -> dict[int, list[int]]:
     return groups
 
 
+def row_scalings(products: Sequence[IntegerProduct], observed: Sequence[Observed]) -> dict[str, RowScaling]:
+    """By layer, what the host does for rows with their own scales."""
+    return {
+        seen.name: RowScaling(first=seen.shared_with == place, fetches=seen.from_array, returns=seen.to_array)
+        for place, (product, seen) in enumerate(zip(products, observed, strict=True))
+        if product.by_row
+    }
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _FirstGrid:
     grid: Grid
+    """By row: of a row in units of its scale."""
     divisor: Reals
+    rows: Reals
+    """Observed, divided."""
+    by_row: bool
 
 
-def _first_grid(observed: Sequence[Observed], members: Sequence[int], precision: Precision) -> _FirstGrid:
-    """One grid for all products that read the same tensor, so that it is sent once."""
-    leader = observed[members[0]]
+def _first_grid(members: Sequence[Observed], precision: Precision, *, straight: bool) -> _FirstGrid:
+    """One grid for all products that read the same tensor, so that it is sent once. straight: one's integers go on."""
+    leader, bits = members[0], precision.activations
     rows = np.concatenate(leader.rows)
     divisor = _EMPTY
-    if all(observed[m].product is ProductKind.LINEAR for m in members):
+    linear = all(seen.product is ProductKind.LINEAR for seen in members)
+    if linear:
         assert leader.first_greatest is not None
-        weights = np.max([np.abs(_weights(observed[m])).max(axis=0) for m in members], axis=0)
+        weights = np.max([np.abs(_weights(seen)).max(axis=0) for seen in members], axis=0)
         divisor = balance(leader.first_greatest, weights)
         rows = rows / divisor
-    return _FirstGrid(grid_for(rows, precision.activations), divisor)
+    grid = grid_for(rows, bits)
+    if linear and leader.fed_by is None and not straight and not any(seen.relu or seen.normalisation for seen in members):
+        by_row = Grid(1.0, row_zero_point(rows, bits), bits)
+        scales = row_scales(rows, by_row.zero_point, bits)
+        if grid.error(rows) > A_BIT * by_row.error(rows / scales, scales):
+            return _FirstGrid(by_row, divisor, rows, by_row=True)
+    return _FirstGrid(grid, divisor, rows, by_row=False)
 
 
 def _weights(seen: Observed) -> Reals:
@@ -207,16 +197,33 @@ def _weighted(seen: Observed, precision: Precision, first: _FirstGrid, straight:
         matrix = matrix * first.divisor[:, None]
     integers, weight_scale = weight_grids(matrix, precision.weights)
     unit = first.grid.scale * weight_scale
-    bias = np.clip(np.rint(_bias(seen) / unit), -_MOST_BIAS, _MOST_BIAS).astype(np.int64)
-    bias -= first.grid.zero_point * integers.astype(np.int64).sum(axis=0)
-    out_scale, out_zero = _out_grid(seen, precision) if straight is None else _straight_on(straight, len(unit))
-    made = Requantization.of_scales(unit / out_scale, bias.astype(np.int32), zero_point=out_zero, width=precision.activations)
+    bias = np.zeros(len(unit)) if first.by_row else np.clip(np.rint(_bias(seen) / unit), -_MOST_BIAS, _MOST_BIAS)
+    whole = bias.astype(np.int64) - first.grid.zero_point * integers.astype(np.int64).sum(axis=0)
+    if first.by_row:
+        out_scale, out_zero = _row_out_scale(first, integers, unit), 0
+    else:
+        out_scale, out_zero = _out_grid(seen, precision) if straight is None else _straight_on(straight, len(unit))
+    made = Requantization.of_scales(unit / out_scale, whole.astype(np.int32), zero_point=out_zero, width=precision.activations)
     return IntegerProduct(
         name=seen.name, kind=seen.product, shape=seen.shape, first_scale=np.array([first.grid.scale]),
         first_zero=np.array([first.grid.zero_point]), divisor=first.divisor, weights=integers, second_scale=_EMPTY,
-        bias=made.bias, multiplier=made.multiplier, shift=made.shift, out_zero=out_zero, out_scale=out_scale, relu=seen.relu,
+        bias=made.bias, multiplier=made.multiplier, shift=made.shift, out_zero=out_zero, out_scale=out_scale,
+        host_bias=_bias(seen).astype(np.float32) if first.by_row else _EMPTY, relu=seen.relu,
         folded=seen.normalisation is not None, bits=(precision.weights, precision.activations),
     )  # fmt: skip
+
+
+def _row_out_scale(first: _FirstGrid, weights: Integers, unit: Reals) -> Reals:
+    """A scale a column, in units of the row's scale, with room for what calibration did not see."""
+    bits, zero_point = first.grid.bits, first.grid.zero_point
+    offset = zero_point * weights.astype(np.int32).sum(axis=0)
+    greatest = np.zeros(weights.shape[1])
+    for start in range(0, len(first.rows), _ROWS_AT_ONCE):
+        rows = first.rows[start : start + _ROWS_AT_ONCE]
+        integers = first.grid.integers(rows / row_scales(rows, zero_point, bits))
+        greatest = np.maximum(greatest, np.abs(sums_of(integers, weights) - offset).max(axis=0))
+    _, high = limits(bits)
+    return np.maximum(greatest * unit * HEADROOM, 1e-9) / high
 
 
 def _out_grid(seen: Observed, precision: Precision) -> tuple[Reals, int]:
@@ -246,7 +253,7 @@ def _of_activations(seen: Observed, precision: Precision) -> IntegerProduct:
     return IntegerProduct(
         name=seen.name, kind=seen.product, shape=seen.shape, first_scale=first_scale, first_zero=first_zero, divisor=_EMPTY,
         weights=np.zeros((0, 0), np.int8), second_scale=second_scale, bias=made.bias, multiplier=made.multiplier,
-        shift=made.shift, out_zero=0, out_scale=out_scale, relu=False, folded=False,
+        shift=made.shift, out_zero=0, out_scale=out_scale, host_bias=_EMPTY, relu=False, folded=False,
         bits=(precision.activations, precision.activations),
     )  # fmt: skip
 

@@ -30,6 +30,10 @@ class Observed:
     """The first product of the pass that reads the same tensor."""
     fed_by: int | None
     """The product whose output, after what is folded into it, this one reads."""
+    from_array: bool
+    """What it reads is a product's output, perhaps in another layout."""
+    to_array: bool = False
+    """A product reads its output, perhaps in another layout."""
     rows: list[Reals] = field(default_factory=list)
     first_greatest: Reals | None = None
     """Of each channel (last axis, or axis 1 of a picture) of the first operand."""

@@ -29,3 +29,9 @@ def _taken_in(operator: Operator, before: Operator) -> bool:
         return False
     normalises = operator.kind is OperatorKind.NORM and "batch_norm" in operator.function
     return normalises or operator.function in _CLAMPS
+
+
+def moves_nothing(operator: Operator) -> bool:
+    """A change of layout, which the loader's addresses do, or an empty operator."""
+    same = operator.input_elements == operator.output_elements
+    return (operator.kind is OperatorKind.OTHER and same) or operator.output_elements == 0

@@ -106,6 +106,8 @@ class PlanFile:
     """Figures of the board that are nobody's measurement."""
     host_work: dict[str, int] = field(default_factory=dict)
     """Function that the host does in fp32, to elements it makes in one pass."""
+    scaled_by_row: int = 0
+    """Linear layers whose rows have scales of their own, as calibration found worthwhile."""
     sampled: Sampled = Sampled()
     executed: bool = False
 
@@ -123,7 +125,7 @@ class PlanFile:
             memory_bytes_per_second=board.memory_gb_per_s.value * 1e9, passes=_passes(made),
             resources=_resources(found), resources_source=found.resources.source, tried=found.tried,
             assumed=tuple(name for name, figure in board.figures().items() if figure.status == "assumed"),
-            host_work=host_work or {}, sampled=sampled, executed=executed,
+            host_work=host_work or {}, scaled_by_row=len(found.scaled or ()), sampled=sampled, executed=executed,
         )  # fmt: skip
 
     @property
@@ -145,6 +147,7 @@ class PlanFile:
         if self.executed:
             facts["products_on_the_rtl"] = f"{self.sampled.products} of {self.sampled.of}"
             facts["products_simulated_cycles"] = self.sampled.cycles
+            facts["products_scaled_by_row"] = f"{self.scaled_by_row} of {self.sampled.of}"
             host = sorted(self.host_work.items(), key=lambda item: -item[1])[:8]
             facts["done_by_the_host_in_fp32"] = ", ".join(f"{name} ({count:,})" for name, count in host)
         return facts
@@ -199,7 +202,7 @@ def _band(found: Found) -> tuple[float, float]:
 
 
 def _at(found: Found, clock_hz: float) -> Estimate:
-    return estimate(found.estimate.network, machine_of(found.board, replace(found.design, clock_hz=clock_hz)))
+    return estimate(found.estimate.network, machine_of(found.board, replace(found.design, clock_hz=clock_hz), found.scaled))
 
 
 def _passes(made: Estimate) -> tuple[PassRow, ...]:

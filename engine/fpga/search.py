@@ -6,14 +6,14 @@ tried; the buffer takes what RAM is left, because more of it is never slower.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from engine.domain.errors import InvalidInput
 from engine.fpga.array import ArrayDesign, Precision
 from engine.fpga.estimate import Estimate, estimate
-from engine.fpga.machine import Host, Machine
+from engine.fpga.machine import Host, Machine, RowScaling
 from engine.fpga.resources import RAM_SHARE, Clock, Resources, Syntheses, banks_kbit, clock_of, committed, resources_of
 from engine.hardware.fpgas import Fpga
 from engine.hardware.operators import Network
@@ -40,6 +40,8 @@ class Found:
     estimate: Estimate
     tried: int
     """Designs that fitted."""
+    known: Syntheses
+    scaled: Mapping[str, RowScaling] | None
 
     @property
     def joules(self) -> tuple[float, float]:
@@ -48,7 +50,7 @@ class Found:
         return self.board.power_w.low * seconds, self.board.power_w.high * seconds
 
 
-def machine_of(board: Fpga, design: ArrayDesign) -> Machine:
+def machine_of(board: Fpga, design: ArrayDesign, scaled: Mapping[str, RowScaling] | None = None) -> Machine:
     """This project's array on a board; what it lacks is done by the board's host."""
     return Machine(
         engine=design, clock_hz=design.clock_hz, memory_bytes_per_second=board.memory_gb_per_s.value * 1e9,
@@ -57,6 +59,7 @@ def machine_of(board: Fpga, design: ArrayDesign) -> Machine:
             bytes_per_second=board.host_gb_per_s.value * 1e9, latency_seconds=board.host_latency_us.value * 1e-6,
             operations_per_second=board.host_gops.value * 1e9,
         ),
+        scaled=scaled,
     )  # fmt: skip
 
 
@@ -73,11 +76,12 @@ def designs_for(board: Fpga, precision: Precision, known: Syntheses) -> Iterator
 
 def find_design(
     network: Network, board: Fpga, precision: Precision = Precision(), objective: Objective = Objective.FASTEST,
-    *, within_seconds: float = 0.0, known: Syntheses | None = None,
+    *, within_seconds: float = 0.0, known: Syntheses | None = None, scaled: Mapping[str, RowScaling] | None = None,
 ) -> Found:  # fmt: skip
     """The fastest design, or the smallest that takes at most `within_seconds`.
 
-    known: what tools found of cores; None: what comes with Speedrail.
+    known: what tools found of cores; None: what comes with Speedrail. scaled: layers whose rows have
+    their own scales; None: assumed (engine.fpga.machine).
 
     Raises InvalidInput when the network does not fit the board's memory, when no design
     fits the board, or when none is fast enough (the fastest is named).
@@ -87,10 +91,10 @@ def find_design(
     fitting = list(designs_for(board, precision, known))
     if not fitting:
         raise InvalidInput(f"No array fits {board.title}.", mend="Choose a larger board.", where=board.id)
-    candidates = [_found(network, board, design, len(fitting), known) for design in fitting]
+    candidates = [_found(network, board, design, len(fitting), known, scaled) for design in fitting]
     fastest = min(candidates, key=lambda f: (f.estimate.seconds, f.resources.dsp, f.resources.lut))
     if objective is Objective.FASTEST:
-        return _lean(fastest, network, known)
+        return _lean(fastest)
     enough = [f for f in candidates if f.estimate.seconds <= within_seconds]
     if not enough:
         raise InvalidInput(
@@ -98,7 +102,7 @@ def find_design(
             f"{fastest.estimate.seconds * 1e3:.3g} ms.",
             mend="Allow more, or choose a larger board.", where=board.id,
         )  # fmt: skip
-    return _lean(min(enough, key=lambda f: (f.resources.lut, f.resources.dsp)), network, known)
+    return _lean(min(enough, key=lambda f: (f.resources.lut, f.resources.dsp)))
 
 
 def check_memory(network: Network, board: Fpga, precision: Precision) -> None:
@@ -112,18 +116,21 @@ def check_memory(network: Network, board: Fpga, precision: Precision) -> None:
         )  # fmt: skip
 
 
-def _found(network: Network, board: Fpga, design: ArrayDesign, tried: int, known: Syntheses) -> Found:
+def _found(
+    network: Network, board: Fpga, design: ArrayDesign, tried: int, known: Syntheses, scaled: Mapping[str, RowScaling] | None
+) -> Found:
     return Found(
         board=board, design=design, resources=resources_of(design, board, known), clock=clock_of(board, design.size, known),
-        tried=tried, estimate=estimate(network, machine_of(board, design)),
+        tried=tried, known=known, scaled=scaled, estimate=estimate(network, machine_of(board, design, scaled)),
     )  # fmt: skip
 
 
-def _lean(found: Found, network: Network, known: Syntheses) -> Found:
+def _lean(found: Found) -> Found:
     """The same with the smallest buffer that is not slower: RAM that serves nothing is not taken."""
     best = found
     while (smaller := best.design.buffer_bytes // 2) >= LEAST_BUFFER:
-        halved = _found(network, found.board, replace(best.design, buffer_bytes=smaller), found.tried, known)
+        design = replace(best.design, buffer_bytes=smaller)
+        halved = _found(found.estimate.network, found.board, design, found.tried, found.known, found.scaled)
         if halved.estimate.seconds > found.estimate.seconds * 1.0001:
             break
         best = halved

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,14 +19,17 @@ from engine.domain.workload import Workload
 from engine.fpga.array import Precision
 from engine.fpga.calibration import Watcher
 from engine.fpga.execution import IntegerExecutor
-from engine.fpga.integer_network import IntegerProduct, integer_products, load, save
+from engine.fpga.integer_network import IntegerProduct, integer_products, row_scalings
+from engine.fpga.machine import RowScaling
 from engine.fpga.placing import on_array
 from engine.fpga.plan_file import PlanFile, Sampled, read_plan, write_plan
 from engine.fpga.resources import Syntheses
 from engine.fpga.sampling import run_sample
 from engine.fpga.search import Found, Objective, find_design
+from engine.fpga.stored_integers import load, save
 from engine.fpga.synthesis import all_known
 from engine.hardware.fpgas import fpga_of
+from engine.hardware.operators import Network
 from engine.hardware.tracing import trace
 from engine.tasks.loading import load_module, save_variant
 from engine.tasks.traceable import Traceable
@@ -52,13 +55,15 @@ class FpgaPlacement:
         precision = precision_of(config, deployment.formats)
         module = load_module(deployment.variant, deployment.card)
         context.report(Progress("Counting operators", 0.02))
-        known = Syntheses(all_known(context.figures))
-        found = _found(module, deployment, config, precision, known)
+        network = on_array(trace(module, deployment.card, deployment.workload))
+        find = partial(_found, network, config, precision, Syntheses(all_known(context.figures)))
+        found = find(scaled=None)
         executed = deployment.card.parameters <= LARGEST_EXECUTED
         sampled, host_work = Sampled(), {}
         if executed:
             products, watcher = _calibrated(module, context, precision)
             host_work = dict(watcher.others)
+            found = find(scaled=row_scalings(products, watcher.observed))
             context.report(Progress("Running tiles on the RTL", 0.7))
             sampled = run_sample(products, context.scratch)
             context.report(Progress("Writing integers", 0.9))
@@ -108,13 +113,12 @@ def precision_of(config: FpgaConfig, formats: Formats) -> Precision:
 
 
 def _found(
-    module: Traceable, deployment: Deployment, config: FpgaConfig, precision: Precision, known: Syntheses
+    network: Network, config: FpgaConfig, precision: Precision, known: Syntheses, *, scaled: Mapping[str, RowScaling] | None
 ) -> Found:
-    network = on_array(trace(module, deployment.card, deployment.workload))
     try:
         return find_design(
             network, fpga_of(str(config.device)), precision, Objective(str(config.objective)),
-            within_seconds=config.within / 1e3, known=known,
+            within_seconds=config.within / 1e3, known=known, scaled=scaled,
         )  # fmt: skip
     except InvalidInput as error:
         raise StageError(error.what, mend=error.mend, where=error.where) from error

@@ -15,7 +15,7 @@ from engine.fpga.array import ArrayDesign, Precision, core_cycles, shares_of
 from engine.fpga.cycles import GemmShape
 from engine.fpga.dpu import DpuConstants, dpu
 from engine.fpga.estimate import Bound, estimate, traffic
-from engine.fpga.machine import Machine
+from engine.fpga.machine import Machine, RowScaling
 from engine.fpga.placing import on_array
 from engine.fpga.plan_file import PlanFile, energy_words, read_plan, write_plan
 from engine.fpga.resources import committed, resources_of
@@ -104,6 +104,28 @@ def test_decoding_a_7b_model_waits_for_the_memory() -> None:
     # a token reads every weight once
     least = shapes.parameters / (fpga_of("alveo-u250").memory_gb_per_s.value * 1e9)
     assert found.estimate.decode.seconds > least * 0.95
+
+
+def test_rows_with_their_own_scales_cost_the_host_what_it_looks_at() -> None:
+    first, activation, second = linear("up", 8, 16, 64), pointwise("gelu", 512), linear("down", 8, 64, 16)
+    shapes = cnn_network("net", (first, activation, second), 1)
+    board = fpga_of("zcu104")
+    design = ArrayDesign(size=8, cores=1, buffer_bytes=2**16, clock_hz=2e8)
+    host = machine_of(board, design).host
+    assert host is not None
+
+    def seconds(scaled: dict[str, RowScaling] | None) -> float:
+        layers = estimate(shapes, machine_of(board, design, scaled)).forward.layers
+        return sum(layer.seconds for layer in layers if layer.name.endswith(".scales"))
+
+    looks = {"up": 8 * 16 + 8 * 64, "down": 8 * 64 + 8 * 16}
+    assert seconds({}) == 0.0
+    assert seconds(None) == pytest.approx(sum(looks.values()) / host.operations_per_second), "assumed of both"
+    assert seconds({"down": RowScaling(first=True, fetches=False, returns=False)}) == pytest.approx(looks["down"] / host.operations_per_second)
+    assert seconds({"down": RowScaling(first=False, fetches=True, returns=False)}) == pytest.approx(8 * 16 / host.operations_per_second)
+    away = seconds({"down": RowScaling(first=True, fetches=True, returns=False)})
+    way = 2 * (8 * 64 / host.bytes_per_second + host.latency_seconds)
+    assert away == pytest.approx(looks["down"] / host.operations_per_second + way)
 
 
 def test_a_model_larger_than_the_memory_is_refused() -> None:

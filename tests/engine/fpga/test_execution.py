@@ -13,15 +13,17 @@ from engine.domain.artifact import ModelCard, TaskId
 from engine.domain.deployment import Variant
 from engine.domain.errors import StageError
 from engine.domain.ports import Array, Batch
+from engine.fpga import integer_network
 from engine.fpga.array import Precision
 from engine.fpga.calibration import Watcher, shape_of
 from engine.fpga.execution import IntegerExecutor, answer
 from engine.fpga.fixed_point import Requantization
 from engine.fpga.gemm import gemm
-from engine.fpga.grids import balance, grid_for, weight_grids
-from engine.fpga.integer_network import IntegerProduct, integer_products, load, save
+from engine.fpga.grids import Grid, Reals, balance, grid_for, row_scales, row_zero_point, weight_grids
+from engine.fpga.integer_network import IntegerProduct, integer_products
 from engine.fpga.interception import Product
 from engine.fpga.observed import ProductKind
+from engine.fpga.stored_integers import load, save
 from engine.tasks.loading import load_module
 from engine.tasks.traceable import Traceable
 from tests.models import IMAGE_SIZE, VOCABULARY, tiny_bert, tiny_card, tiny_llama, tiny_resnet, tiny_vit
@@ -97,16 +99,41 @@ def test_normalisations_and_activations_of_a_cnn_become_part_of_its_products(
         assert producer.out_zero == consumer.first_zero[0]
 
 
-def test_a_linear_layer_answers_what_the_array_answers(watched: tuple[Traceable, ModelCard, Watcher]) -> None:
+def test_a_linear_layer_answers_what_the_array_answers(
+    watched: tuple[Traceable, ModelCard, Watcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one scale for the tensor, and with one for each row."""
     _, _, watcher = watched
-    products = integer_products(watcher.observed, Precision())
-    place = next(i for i, p in enumerate(products) if p.kind is ProductKind.LINEAR)
-    integer, seen = products[place], watcher.observed[place]
-    rows = np.concatenate(watcher.observed[seen.shared_with].rows)[:16]
-    found = answer(integer, Product(ProductKind.LINEAR, torch.from_numpy(rows), torch.from_numpy(np.asarray(seen.weight))))
-    grid = np.clip(np.rint(rows / (integer.first_scale[0] * integer.divisor)) + integer.first_zero[0], -128, 127).astype(np.int8)
-    expected = gemm(grid, integer.weights, integer.requantization())
-    assert np.allclose(found, (expected.astype(np.float64) - integer.out_zero) * integer.out_scale, rtol=1e-5)
+    for a_bit in (np.inf, 0.0):
+        monkeypatch.setattr(integer_network, "A_BIT", a_bit)
+        products = integer_products(watcher.observed, Precision())
+        place = next(i for i, p in enumerate(products) if p.kind is ProductKind.LINEAR)
+        integer, seen = products[place], watcher.observed[place]
+        rows = np.concatenate(watcher.observed[seen.shared_with].rows)[:16]
+        found = answer(integer, Product(ProductKind.LINEAR, torch.from_numpy(rows), torch.from_numpy(np.asarray(seen.weight))))
+        divided, zero_point = rows / integer.divisor, integer.first_zero[0]
+        scales: Reals = integer.first_scale
+        bias: Reals = np.zeros(1)
+        if integer.by_row:
+            scales = np.max([divided.max(axis=1) / (127 - zero_point), divided.min(axis=1) / (-128 - zero_point)], axis=0)[:, None]
+            bias = integer.host_bias
+        grid = np.clip(np.rint(divided / scales) + zero_point, -128, 127).astype(np.int8)
+        expected = gemm(grid, integer.weights, integer.requantization()).astype(np.float64) - integer.out_zero
+        assert np.allclose(found, expected * integer.out_scale * (scales if integer.by_row else 1.0) + bias, rtol=1e-5, atol=1e-6)
+        assert integer.by_row is (a_bit == 0.0)
+
+
+def test_a_row_of_outliers_costs_the_others_nothing() -> None:
+    """A token of a thousand times the size (as the first of a text has in language models), and mostly positive rows."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(32, 64))
+    rows[0] *= 1000
+    zero_point = row_zero_point(rows, 8)
+    grid, scales = Grid(1.0, zero_point, 8), row_scales(rows, zero_point, 8)
+    error = np.abs(grid.reals(grid.integers(rows / scales)) * scales - rows)
+    assert (error <= scales * 0.501).all() and error[1:].max() < 0.02
+    assert abs(zero_point) <= 32 and row_zero_point(np.maximum(rows, -0.05), 8) < -64
+    assert np.isfinite(row_scales(np.zeros((1, 4)), zero_point, 8)).all()
 
 
 def test_another_shape_than_in_calibration_is_an_error(watched: tuple[Traceable, ModelCard, Watcher]) -> None:
@@ -132,7 +159,7 @@ def test_a_convolution_is_exact_on_integers() -> None:
             name="conv", kind=ProductKind.CONV2D, shape=shape_of(product), first_scale=np.ones(1), first_zero=np.array([3]),
             divisor=np.zeros(0, np.float32), weights=weights.reshape(8, -1).T.astype(np.int8), second_scale=np.zeros(0, np.float32),
             bias=(-3 * weights.reshape(8, -1).sum(axis=1)).astype(np.int32), multiplier=made.multiplier, shift=made.shift,
-            out_zero=0, out_scale=np.ones(8), relu=False, folded=False, bits=(8, 8),
+            out_zero=0, out_scale=np.ones(8), host_bias=np.zeros(0, np.float32), relu=False, folded=False, bits=(8, 8),
         )  # fmt: skip
         sums = torch.nn.functional.conv2d(
             torch.from_numpy(pixels), torch.from_numpy(weights), None, stride, padding, dilation, groups

@@ -18,7 +18,7 @@ from engine.domain.metrics import Provenance
 from engine.domain.ports import Context
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
-from engine.fpga import build, sampling
+from engine.fpga import build, integer_network, sampling
 from engine.fpga.handing_out import project
 from engine.fpga.plan_file import read_plan
 from engine.grammar import parse_recipe
@@ -98,6 +98,20 @@ def test_a_placement_runs_a_sample_on_the_rtl_and_answers_in_integers(
     assert [a.kind for a in computed.attachments] == ["fpga_layers", "fpga_roofline", "fpga_resources"]
     names = zipfile.ZipFile(BytesIO(project(Path(lowered.directory)))).namelist()
     assert any(name.endswith("gemm_core.v") for name in names) and any(name.endswith("weights.hex") for name in names)
+
+
+def test_scaling_rows_is_counted_for_every_layer_that_calibration_chose(
+    tmp_path: Path, fpga_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "_folder", lambda scratch: nullcontext(fpga_home))
+    monkeypatch.setattr(integer_network, "A_BIT", 0.0)
+    deployment, context = placed(tiny_bert(tmp_path / "bert"), tmp_path / "placed")
+    applied = FpgaPlacement().apply(deployment, FpgaConfig(), context)
+    plan = read_plan(context.scratch)
+    scaled = {layer.name for layer in plan.first.layers if layer.name.endswith(".scales")}
+    assert len(scaled) == plan.scaled_by_row > 0, "named alike by the trace and by the watcher"
+    assert applied.facts.facts["products_scaled_by_row"] == f"{plan.scaled_by_row} of {plan.sampled.of}"
+    assert plan.sampled.products == plan.sampled.of, "the array computes as ever"
 
 
 def test_without_a_compiler_the_placement_stands_and_says_that_nothing_ran_on_the_rtl(
