@@ -119,9 +119,9 @@ def test_results_are_scored_against_the_baselines_answers() -> None:
     assert measured[1].sandbox == "full"
 
 
-def test_the_order_of_opening_moves_from_block_to_block() -> None:
+def test_the_order_of_opening_is_another_in_every_block() -> None:
     orders = []
-    for turn in range(6):
+    for turn in range(10):
         stage = Stage()
         baseline, other, partner = candidates("bxp")
         with Block(turn, [baseline, other], shadows=[partner], start=stage, limits=LIMITS, turn=turn):
