@@ -134,7 +134,7 @@ def compete(name: str, options: argparse.Namespace, scratch: Path) -> dict[str, 
     homes = {"": sys.executable} | {home: getattr(options, home) for home in HOMES}
     wanted = (*(Entry(OURS, recipe) for recipe in options.ours), *ENTRIES[name])
     entries = [EAGER, *(e for e in wanted if homes[e.home] and (not options.tools or e.tool in options.tools))]
-    processes = []
+    processes = list[Process]()
     for place, entry in enumerate(entries):
         processes.append(Process(entry, homes[entry.home], family, scratch / f"work{place}", family / f"{entry.tool}_{place}.log"))
         print(f"{entry.title}: {processes[-1].problem or 'ready'}", file=sys.stderr, flush=True)

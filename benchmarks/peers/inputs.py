@@ -17,8 +17,7 @@ from engine.domain.deployment import Variant
 from engine.domain.workload import Workload
 from engine.intake.inspection import inspect
 from engine.tasks.base import TaskBatch
-from engine.tasks.companions import copy_companions
-from engine.tasks.loading import load_module
+from engine.tasks.loading import load_module, save_variant
 from engine.tasks.registry import task_of
 
 WORKLOADS = {
@@ -54,10 +53,13 @@ def _as_directory(gguf: Path, target: Path) -> Path:
     """The GGUF's model in fp32, as every tool but llama.cpp wants it."""
     if not (target / "config.json").exists():
         (upload := target.with_name("upload")).mkdir(exist_ok=True)
+        (upload / "model.gguf").unlink(missing_ok=True)
         (upload / "model.gguf").symlink_to(gguf)
-        module: Any = load_module(Variant(str(upload)), inspect(upload))
-        module.model.save_pretrained(target)
-        copy_companions(upload, target)
+        variant = Variant(str(upload))
+        save_variant(load_module(variant, inspect(upload)), target, {}, like=variant)
+        config = json.loads((target / "config.json").read_text())
+        del config["quantization_config"]  # it tells what the weights were
+        (target / "config.json").write_text(json.dumps(config))
     return target
 
 

@@ -28,9 +28,11 @@ def prepare(family: Family, variant: str, scratch: Path) -> Any:
         passes["fuse"] = {"type": "OrtTransformersOptimization", "model_type": "bert", "opt_level": 1}
     config: dict[str, Any] = {}
     if variant == "dynamic":
-        passes["quantize"] = {"type": "OnnxDynamicQuantization"}
+        passes["quantize"] = {"type": "OnnxDynamicQuantization", "per_channel": True}
     else:
-        passes["quantize"] = {"type": "OnnxStaticQuantization", "data_config": "calibration", "per_channel": True}
+        passes["quantize"] = {
+            "type": "OnnxStaticQuantization", "data_config": "calibration", "per_channel": True, "activation_type": "uint8", "precision": "int8",
+        }  # fmt: skip
         config["data_configs"] = [_calibration(family)]
     _run(config | {"input_model": {"type": "ONNXModel", "model_path": str(source)}, "passes": passes}, scratch)
     return Session(next((scratch / "out").rglob("*.onnx")), family)
