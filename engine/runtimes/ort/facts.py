@@ -15,6 +15,8 @@ from engine.runtimes.proof import Census, Layer
 
 INTEGER_OPERATORS = ("MatMulInteger", "DynamicQuantizeMatMul", "ConvInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear")
 BLOCK_OPERATOR = "MatMulNBits"
+INPUTS = "inputs"
+"""Metadata of a MatMulNBits node: how many of its columns are the layer's own."""
 _TOLD = {
     "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear",
     "DequantizeLinear", "GroupQueryAttention", "MultiHeadAttention", BLOCK_OPERATOR,
@@ -38,7 +40,7 @@ def census_of(file: Path) -> Census:
     for node in model.graph.node:
         if node.op_type == BLOCK_OPERATOR:
             attributes = {a.name: a.i for a in node.attribute}
-            packed[node.input[1]] = (attributes["bits"], attributes["K"] * attributes["N"])
+            packed[node.input[1]] = (attributes["bits"], _inputs_of(node) * attributes["N"])
             packed |= dict.fromkeys(node.input[2:4])
     for tensor in model.graph.initializer:
         size, bits = prod(tensor.dims), _BITS.get(tensor.data_type, 0)
@@ -66,7 +68,7 @@ def layers_of(file: Path) -> list[Layer]:
 def _layer(node: onnx.NodeProto, weights: dict[str, TensorProto], stored: dict[str, str]) -> Layer | None:
     if node.op_type == BLOCK_OPERATOR:
         given = {a.name: a.i for a in node.attribute}
-        return Layer(_plain(node.name), node.op_type, (given["N"], given["K"]), f"int{given['bits']}", given["block_size"])
+        return Layer(_plain(node.name), node.op_type, (given["N"], _inputs_of(node)), f"int{given['bits']}", given["block_size"])
     place = _WEIGHT_INPUT.get(node.op_type)
     if place is None or len(node.input) <= place:
         return None
@@ -75,6 +77,12 @@ def _layer(node: onnx.NodeProto, weights: dict[str, TensorProto], stored: dict[s
     if tensor is None:
         return None
     return Layer(_plain(node.name), node.op_type, tuple(tensor.dims), _FORMATS.get(tensor.data_type, "fp32"))
+
+
+def _inputs_of(node: onnx.NodeProto) -> int:
+    """A MatMulNBits layer's own inputs, without columns that carry offsets."""
+    told = {prop.key: int(prop.value) for prop in node.metadata_props if prop.key == INPUTS}
+    return told.get(INPUTS) or next(a.i for a in node.attribute if a.name == "K")
 
 
 def _plain(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from onnxruntime.quantization import (
     quantize_dynamic,
     quantize_static,
 )
-from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from engine.domain.artifact import TaskId
@@ -22,8 +20,10 @@ from engine.domain.deployment import Deployment, NumberFormat, QuantizationMode
 from engine.domain.errors import StageError
 from engine.domain.ports import Array, Batch, Context
 from engine.host import this_host
+from engine.runtimes.ort.blocks import in_blocks
 from engine.runtimes.ort.fallback import Write, fall_back
 from engine.runtimes.ort.graph import load, save
+from engine.runtimes.ort.norms import fuse_norms
 from engine.runtimes.ort.smooth import smooth
 from engine.runtimes.proof import Facts
 
@@ -33,10 +33,6 @@ CALIBRATION_BATCHES = 64
 _COMPUTE_FLOAT = 1
 _COMPUTE_INT8 = 4
 _WEIGHTED = ["MatMul", "Gemm"]
-
-# importing matmul_nbits_quantizer sets the root logger to INFO, and then it narrates every node
-logging.getLogger().setLevel(logging.WARNING)
-logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
 
 
 def quantize(source: Path, target: Path, deployment: Deployment, context: Context) -> Facts:
@@ -86,12 +82,10 @@ def _blockwise(source: Path, target: Path, deployment: Deployment) -> None:
     formats = deployment.formats
     bits = 4 if formats.weights is NumberFormat.INT4 else 8
     level = _COMPUTE_INT8 if formats.mode is QuantizationMode.DYNAMIC else _COMPUTE_FLOAT
-    quantizer = MatMulNBitsQuantizer(
-        load(source), bits=bits, block_size=formats.group_size or (INT4_BLOCK if bits == 4 else INT8_BLOCK),
-        is_symmetric=bits == 8, accuracy_level=level, quant_format=QuantFormat.QOperator,
-    )  # fmt: skip
-    quantizer.process()
-    save(quantizer.model.model, target)
+    block = formats.group_size or (INT4_BLOCK if bits == 4 else INT8_BLOCK)
+    model = load(source)
+    fuse_norms(model.graph)
+    save(in_blocks(model, bits, block, level), target)
 
 
 def _dynamic(source: Path, target: Path, deployment: Deployment, context: Context, kept: list[str]) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from engine.domain.deployment import Formats, NumberFormat, QuantizationMode, Variant
 from engine.domain.errors import NothingChanged, StageError
 from engine.runtimes.onnxruntime import OnnxRuntime
+from engine.runtimes.ort.blocks import in_blocks
 from engine.runtimes.ort.facts import census_of
 from engine.runtimes.ort.smooth import smooth
 from engine.runtimes.proof import Census, demand
@@ -121,21 +122,46 @@ def test_a_causal_lm_generates_the_tokens_that_torch_does(llama: Case, tmp_path:
     executor.close()
 
 
+LAYERS = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64)
+HEAD = 32 * 260
+
+
 @pytest.mark.parametrize(
-    ("weights", "mode", "bits", "worst"),
+    ("weights", "mode", "stored", "worst"),
     [
-        (NumberFormat.INT8, QuantizationMode.DYNAMIC, 8, 0.1),
-        (NumberFormat.INT4, QuantizationMode.WEIGHT_ONLY, 4, 0.9),
+        (NumberFormat.INT8, QuantizationMode.DYNAMIC, {8: LAYERS + HEAD}, 0.1),
+        (NumberFormat.INT4, QuantizationMode.WEIGHT_ONLY, {4: LAYERS, 8: HEAD}, 0.9),
+        (NumberFormat.INT4, QuantizationMode.DYNAMIC, {4: LAYERS, 8: HEAD}, 0.9),
     ],
 )
 def test_a_causal_lms_weights_become_blocks_of_integers(
-    llama: Case, tmp_path: Path, weights: NumberFormat, mode: QuantizationMode, bits: int, worst: float
+    llama: Case, tmp_path: Path, weights: NumberFormat, mode: QuantizationMode, stored: dict[int, int], worst: float
 ) -> None:
     lowered = llama.lower(RUNTIME, tmp_path / "out", Formats(weights=weights, mode=mode))
-    assert lowered.facts.facts["nodes_MatMulNBits"] == 14
-    assert lowered.facts.facts[f"int{bits}_weights"] == 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64)
+    assert lowered.facts.facts["nodes_MatMulNBits"] == 15
+    assert {bits: lowered.facts.facts[f"int{bits}_weights"] for bits in stored} == stored
+    graph = onnx.load(str(tmp_path / "out" / "model.onnx")).graph
+    assert sum(node.op_type == "SimplifiedLayerNormalization" for node in graph.node) == 5
     batch = llama.batch()
     assert relative_error(llama.open(RUNTIME, lowered).infer(batch)["logits"], llama.reference(batch)) < worst
+
+
+def test_blocks_of_four_bits_keep_weights_that_came_from_a_format_with_a_free_minimum(tmp_path: Path) -> None:
+    """GGUF's Q4_1: a scale and a minimum a block, neither a multiple of the other."""
+    rng, block, inputs, outputs = np.random.default_rng(0), 32, 96, 64
+    codes = rng.integers(0, 16, (inputs // block, block, outputs))
+    codes[:, :2] = np.array([0, 15])[None, :, None]
+    scales, lowest = rng.uniform(0.5, 1, (inputs // block, 1, outputs)), rng.uniform(-12, 3, (inputs // block, 1, outputs))
+    values = (codes * scales + lowest).reshape(inputs, outputs).astype(np.float32)
+    weights = numpy_helper.from_array(values, "w")
+    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", size]) for name, size in (("x", inputs), ("y", outputs)))
+    middle = [helper.make_node("MatMul", ["x", "w"], ["h"], name="first"), helper.make_node("MatMul", ["h", "head"], ["y"], name="last")]
+    head = numpy_helper.from_array(np.eye(outputs, dtype=np.float32), "head")
+    model = helper.make_model(helper.make_graph(middle, "two", [x], [y], [weights, head]), ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
+    made = in_blocks(model, bits=4, block=block, accuracy_level=1)
+    given = rng.normal(size=(5, inputs)).astype(np.float32)
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert relative_error(session.run(None, {"x": given})[0], given @ values) < 0.015
 
 
 def test_an_onnx_artifact_runs_as_it_is_and_quantized(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""Root-mean-square norms as one operator: torch exports each as seven, and onnxruntime's own fusion knows another spelling."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import onnx
+from onnx import helper, numpy_helper
+
+_CHAIN = ("ReduceMean", "Add", "Sqrt", "Reciprocal", "Mul", "Mul")
+"""What follows x²: the mean, epsilon, the root, its reciprocal, times x, times the weights."""
+
+
+def fuse_norms(graph: onnx.GraphProto) -> int:
+    """How many were found and replaced, in place, by onnxruntime's SimplifiedLayerNormalization."""
+    constant = {tensor.name: tensor for tensor in graph.initializer}
+    readers = defaultdict[str, list[onnx.NodeProto]](list)
+    for node in graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    fused: dict[int, onnx.NodeProto] = {}
+    gone: set[int] = set()
+    for node in graph.node:
+        chain = _chain_after(node, readers)
+        if chain is None:
+            continue
+        epsilon = next((constant[name] for name in chain[1].input if name in constant), None)
+        weights = next((name for name in chain[-1].input if name in constant), None)
+        if epsilon is None or weights is None or node.input[0] not in chain[-2].input:
+            continue
+        if not (_is(constant.get(node.input[1]), 2) and _is(constant.get(chain[0].input[1]), -1)):
+            continue
+        fused[id(chain[-1])] = helper.make_node(
+            "SimplifiedLayerNormalization", [node.input[0], weights], chain[-1].output, name=chain[-1].name, axis=-1,
+            epsilon=float(numpy_helper.to_array(epsilon)), stash_type=onnx.TensorProto.FLOAT,
+        )  # fmt: skip
+        gone |= {id(step) for step in (node, *chain[:-1])}
+    nodes = [fused.get(id(node), node) for node in graph.node if id(node) not in gone]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return len(fused)
+
+
+def _is(tensor: onnx.TensorProto | None, number: int) -> bool:
+    return tensor is not None and numpy_helper.to_array(tensor).ravel().tolist() == [number]
+
+
+def _chain_after(node: onnx.NodeProto, readers: dict[str, list[onnx.NodeProto]]) -> list[onnx.NodeProto] | None:
+    """The six nodes of `_CHAIN` after a power, if each is read by the next alone."""
+    if node.op_type != "Pow":
+        return None
+    chain: list[onnx.NodeProto] = []
+    for kind in _CHAIN:
+        following = readers[(chain[-1] if chain else node).output[0]]
+        if len(following) != 1 or following[0].op_type != kind:
+            return None
+        chain.append(following[0])
+    return chain
