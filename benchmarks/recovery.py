@@ -54,7 +54,7 @@ def main() -> None:
 
 def measure(family: str, workload: str, wanted: list[str], folder: Path) -> dict[str, Any]:
     """The experiment as the command line tells it, each run with its training curves."""
-    model, data = _model(family, folder)
+    model, data = model_of(family, folder)
     out = folder / "out.json"
     command = [sys.executable, "-m", "engine", "run", str(model), "--save", "--name", f"recovery {family}", "--workload", workload, "--json", str(out)]
     for recipe in wanted:
@@ -68,12 +68,6 @@ def measure(family: str, workload: str, wanted: list[str], folder: Path) -> dict
         run["loss_curve"] = storage.runs.attachments(run["id"]).get(LOSS_CURVE, [])
     storage.close()
     return result
-
-
-def _model(family: str, folder: Path) -> tuple[Path, dict[str, Path]]:
-    if family == "resnet18" and (folder / "model" / "model.safetensors").exists():
-        return folder / "model", {"--dataset": folder / "test.npz", "--calibration": folder / "calibration.npz"}
-    return model_of(family, folder)
 
 
 def report(family: str, result: dict[str, Any]) -> None:

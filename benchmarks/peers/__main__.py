@@ -61,7 +61,7 @@ ENTRIES: dict[str, tuple[Entry, ...]] = {
         Entry("neural_compressor_torch", "static", "peers"),
     ),
     "smollm2": (
-        Entry(OURS, "quantization(format=int4, ratio=0.2, group_size=32)@openvino"), Entry(OURS, "quantization(format=int8)@openvino"),
+        Entry(OURS, "quantization(format=int4)@onnxruntime"), Entry(OURS, "quantization(format=int8)@openvino"),
         Entry("openvino_nncf", "int8", "optimum"), Entry("openvino_nncf", "int4_asym_g64", "optimum"), Entry("torchao_quantizer", "int8_weights"),
         Entry("olive", "builder_int4", "peers"), Entry("neural_compressor_torch", "rtn_int4", "peers"), Entry("llama_cpp", "Q4_1", "peers"),
     ),
@@ -122,8 +122,7 @@ def main() -> None:
     for name in options.only:
         with tempfile.TemporaryDirectory() as scratch:
             result = compete(name, options, Path(scratch))
-        if not options.tools:
-            (RESULTS / f"peers_{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        (RESULTS / f"peers_{name}.json").write_text(json.dumps(result, indent=1) + "\n")
         print(table(result), flush=True)
 
 
@@ -133,7 +132,8 @@ def compete(name: str, options: argparse.Namespace, scratch: Path) -> dict[str, 
     card, batches, labels = write_inputs(name, family, options.threads)
     homes = {"": sys.executable} | {home: getattr(options, home) for home in HOMES}
     wanted = (*(Entry(OURS, recipe) for recipe in options.ours), *ENTRIES[name])
-    entries = [EAGER, *(e for e in wanted if homes[e.home] and (not options.tools or e.tool in options.tools))]
+    chosen = [e for e in wanted if homes[e.home] and (not options.tools or e.tool in options.tools)]
+    entries = [EAGER, *chosen]
     processes = list[Process]()
     for place, entry in enumerate(entries):
         processes.append(Process(entry, homes[entry.home], family, scratch / f"work{place}", family / f"{entry.tool}_{place}.log"))
@@ -143,9 +143,11 @@ def compete(name: str, options: argparse.Namespace, scratch: Path) -> dict[str, 
         for process in able if turn % 2 == 0 else reversed(able):
             process.play(options.seconds)
     reference: dict[str, Any] = {}
-    rows = []
+    rows: list[dict[str, Any]] = [
+        {"tool": e.tool, "variant": e.variant, "home": e.home, "failed": "left out of this run"} for e in wanted if e not in chosen
+    ]
     for place, process in enumerate(processes):
-        row: dict[str, Any] = {"tool": process.entry.tool, "variant": process.entry.variant, "home": process.entry.home, **process.about}
+        row = {"tool": process.entry.tool, "variant": process.entry.variant, "home": process.entry.home, **process.about}
         if not process.problem:
             process.ask(f"answers {scratch / f'{place}.npz'}")
             with np.load(scratch / f"{place}.npz") as stored:

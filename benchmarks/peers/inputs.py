@@ -29,7 +29,7 @@ WORKLOADS = {
 def write_inputs(name: str, directory: Path, threads: int) -> tuple[ModelCard, list[TaskBatch], Any]:
     """`family.json` and its .npz files in `directory`; the card, the scored batches and their labels."""
     directory.mkdir(parents=True, exist_ok=True)
-    source, data = model_of(name, directory)
+    source, data = model_of(name, directory / "source")
     gguf = str(source) if source.suffix == ".gguf" else ""
     model = _as_directory(source, directory / "model") if gguf else source
     card, workload = inspect(model), WORKLOADS[name]

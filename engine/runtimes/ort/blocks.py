@@ -49,7 +49,8 @@ def _by_library(model: onnx.ModelProto, bits: int, block: int, level: int, exclu
         nodes_to_exclude=excluded,
     )  # fmt: skip
     quantizer.process()
-    return quantizer.model.model  # type: ignore[no-any-return]
+    made: onnx.ModelProto = quantizer.model.model
+    return made
 
 
 def _products(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -74,11 +75,11 @@ def _untie(graph: onnx.GraphProto) -> None:
 def _with_offsets(graph: onnx.GraphProto, block: int, level: int) -> None:
     """Every product whose inputs fill whole blocks: 4-bit blocks and what their zero points leave of the offsets."""
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    chosen = {id(node) for node in _products(graph) if weights[node.input[1]].dims[0] % block == 0}
+    chosen = {node.output[0] for node in _products(graph) if weights[node.input[1]].dims[0] % block == 0}
     rewritten: list[onnx.NodeProto] = []
     extended: set[str] = set()
     for node in graph.node:
-        if id(node) not in chosen:
+        if node.output[0] not in chosen:
             rewritten.append(node)
             continue
         given, values = node.input[0], numpy_helper.to_array(weights[node.input[1]])

@@ -18,8 +18,8 @@ def fuse_norms(graph: onnx.GraphProto) -> int:
     for node in graph.node:
         for name in node.input:
             readers[name].append(node)
-    fused: dict[int, onnx.NodeProto] = {}
-    gone: set[int] = set()
+    fused: dict[str, onnx.NodeProto] = {}
+    gone: set[str] = set()
     for node in graph.node:
         chain = _chain_after(node, readers)
         if chain is None:
@@ -30,12 +30,12 @@ def fuse_norms(graph: onnx.GraphProto) -> int:
             continue
         if not (_is(constant.get(node.input[1]), 2) and _is(constant.get(chain[0].input[1]), -1)):
             continue
-        fused[id(chain[-1])] = helper.make_node(
+        fused[chain[-1].output[0]] = helper.make_node(
             "SimplifiedLayerNormalization", [node.input[0], weights], chain[-1].output, name=chain[-1].name, axis=-1,
             epsilon=float(numpy_helper.to_array(epsilon)), stash_type=onnx.TensorProto.FLOAT,
         )  # fmt: skip
-        gone |= {id(step) for step in (node, *chain[:-1])}
-    nodes = [fused.get(id(node), node) for node in graph.node if id(node) not in gone]
+        gone |= {step.output[0] for step in (node, *chain[:-1])}
+    nodes = [fused.get(node.output[0], node) for node in graph.node if node.output[0] not in gone]
     del graph.node[:]
     graph.node.extend(nodes)
     return len(fused)
