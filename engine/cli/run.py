@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from engine.catalogue import TECHNIQUES
 from engine.cli.intake import take_in_path
 from engine.cli.output import check_destination, show
 from engine.cli.result import as_json_data, noise_by_run, table
@@ -65,12 +67,21 @@ def place_for(settings: Settings, save: bool) -> Iterator[Settings]:
         yield settings
         return
     with scratch(settings) as home:
+        _take_figures(settings.home, home)
         yield replace(
             settings,
             home=home,
             database_url=f"sqlite:///{home / 'speedrail.db'}",
             artifacts_url=f"file://{home / 'store'}",
         )
+
+
+def _take_figures(own: Path, home: Path) -> None:
+    """What tools found in the installation's home is computed from in this one as well."""
+    for figures in filter(None, (spec.figures for spec in TECHNIQUES)):
+        (home / figures).mkdir(parents=True)
+        for path in (own / figures).glob("*.json"):
+            shutil.copy(path, home / figures)
 
 
 def artifact_of(model: str, storage: Storage, place: Settings, settings: Settings, host: HostLock) -> Artifact:

@@ -10,6 +10,7 @@ from textwrap import dedent
 import pytest
 
 from engine.cli import main
+from engine.cli.run import place_for
 from engine.domain.errors import ToolError
 from engine.fpga import synthesizing
 from engine.fpga.array import ArrayDesign
@@ -18,6 +19,7 @@ from engine.fpga.resources import Syntheses, clock_of, committed, fabric_of, res
 from engine.fpga.synthesis import Family, all_known, figures, fits_ecp5, kept, known, nearest_routed
 from engine.fpga.synthesizing import start, state, synthesize
 from engine.hardware.fpgas import fpga_of
+from engine.settings import Settings
 
 CORE = Core(size=2)
 YOSYS = """
@@ -157,6 +159,15 @@ def test_what_a_home_found_flows_back_into_tier_1_and_says_so(tmp_path: Path) ->
     taken = resources_of(design, board, here)
     assert taken.lut == found.resources[Family.ECP5].luts != resources_of(design, board, committed()).lut
     assert taken.source == "yosys' synthesis of N = 12 (in this home)"
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_command_that_keeps_nothing_computes_from_them_as_well(tmp_path: Path) -> None:
+    synthesize(CORE, tmp_path, seeds=(1,))
+    settings = Settings.from_environment({"SPEEDRAIL_HOME": str(tmp_path)})
+    with place_for(settings, save=False) as place:
+        assert place.home != settings.home
+        assert all_known(figures(place.home)) == all_known(figures(settings.home)) != all_known()
 
 
 @pytest.mark.usefixtures("tools")
