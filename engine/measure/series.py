@@ -135,5 +135,6 @@ class Series:
             self._peaks[run_id] = max(self._peaks[run_id], block.peak_memory(run_id))
 
     def _tell(self, run_id: str, progress: Progress) -> None:
-        """A block knows its own part only; what was done before it stays done."""
-        self._report(run_id, replace(progress, fraction=max(progress.fraction, ROUNDS_SHARE * self._done)))
+        """A block knows its own part only; what was done before it stays done, and opening anew is part of measuring."""
+        stage = "measuring" if progress.stage == "opening" and self._done else progress.stage
+        self._report(run_id, replace(progress, stage=stage, fraction=max(progress.fraction, ROUNDS_SHARE * self._done)))
