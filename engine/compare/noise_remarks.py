@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.compare.speedup import CONFIDENCE, CONFIDENCE_IN_NOISE
 from engine.domain.metrics import Verdict
 from engine.domain.noise import NOISY, SeriesNoise
 
@@ -21,7 +22,7 @@ def noise_remarks(noise: SeriesNoise) -> tuple[str, ...]:
         causes = ", ".join(f"{_CAUSES[name]} in {count}" for name, count in noise.counts.most_common())
         found.append(
             f"{NOISY}: {noise.disturbed} of {len(noise.rounds)} rounds were disturbed ({causes}). "
-            "The verdict allowed equal processes to differ more."
+            f"The verdict demanded {CONFIDENCE_IN_NOISE:.1%} confidence instead of {CONFIDENCE:.0%} and allowed equal processes to differ more."
         )
     if noise.check and noise.check.verdict is not Verdict.NOT_DISTINGUISHABLE:
         found.append(

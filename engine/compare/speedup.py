@@ -30,8 +30,9 @@ USUAL_SCATTER_IN_NOISE = 0.03
 """The same where others keep the other core busy."""
 USUAL_WEIGHT = 4
 """How many blocks of this run that is worth."""
-CONFIDENCE = 0.99
-"""Of the verdict; the interval that is shown is the 95 % one."""
+CONFIDENCE, CONFIDENCE_IN_NOISE = 0.99, 0.999
+"""Of the verdict; the interval that is shown is the 95 % one. What disturbs lasts longer than a block, so
+in noise blocks are less independent than the formula takes them for."""
 _FEWEST_ROUNDS = 3
 
 LogRatios = NDArray[np.float64]
@@ -74,7 +75,7 @@ def speedup_of(
     variance, freedom = _scatter(pairs, _log_ratios(baseline, partner, metric), noisy)
     error = math.sqrt(variance / len(pairs))
     half = _quantile(0.95, freedom) * error
-    band = max(math.log1p(LEAST_BAND), _quantile(CONFIDENCE, freedom) * error)
+    band = max(math.log1p(LEAST_BAND), _quantile(_confidence(noisy), freedom) * error)
     rounds = sum(len(each) for each in pairs)
     ratio = Ratio(math.exp(middle), (math.exp(middle - half), math.exp(middle + half)))
     return Speedup(ratio, _verdict(middle, band, rounds), math.expm1(band), rounds, len(pairs), noisy)
@@ -89,7 +90,11 @@ def noise_band(
     """
     equal = _log_ratios(baseline, partner, metric)
     variance, freedom = _scatter([], equal, noisy)
-    return max(LEAST_BAND, math.expm1(_quantile(CONFIDENCE, freedom) * math.sqrt(variance / max(1, len(equal)))))
+    return max(LEAST_BAND, math.expm1(_quantile(_confidence(noisy), freedom) * math.sqrt(variance / max(1, len(equal)))))
+
+
+def _confidence(noisy: bool) -> float:
+    return CONFIDENCE_IN_NOISE if noisy else CONFIDENCE
 
 
 def _scatter(own: Sequence[LogRatios], equal: Sequence[LogRatios], noisy: bool) -> tuple[float, int]:
