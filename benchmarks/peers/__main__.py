@@ -56,8 +56,8 @@ ENTRIES: dict[str, tuple[Entry, ...]] = {
         Entry("olive", "dynamic", "peers"), Entry("neural_compressor_torch", "static", "peers"),
     ),
     "resnet18": (
-        Entry(OURS, "quantization(format=int8)@openvino"), Entry("openvino_nncf", "int8"), Entry("openvino_nncf", "bf16"),
-        Entry("onnxruntime_quantizer", "static"), Entry("torchao_quantizer", "int8_weights"), Entry("olive", "static", "peers"),
+        Entry(OURS, "quantization(format=int8)@openvino"), Entry(OURS, "quantization(format=int8)@onnxruntime"),
+        Entry("openvino_nncf", "int8"), Entry("openvino_nncf", "bf16"), Entry("onnxruntime_quantizer", "static"), Entry("torchao_quantizer", "int8_weights"), Entry("olive", "static", "peers"),
         Entry("neural_compressor_torch", "static", "peers"),
     ),
     "smollm2": (
