@@ -40,7 +40,8 @@ _FLAGS = {Effort.QUICK: ("-O0",), Effort.FAST: ("-O2",)}
 
 
 _WHOLE_ARRAY = ("--unroll-count", "1024", "--unroll-stmts", "1000000", "--output-split-cfuncs", "0")
-"""The array's loops become one straight function: g++ then copies registers in vectors, and Verilator needs no queues for them."""
+"""The loops over the array's registers become one straight function: g++ then copies them in vectors, and Verilator needs no queues.
+What is computed stays in loops (`unroll_disable` in systolic_array.v), which g++ makes vectors of."""
 
 
 def sources() -> list[Path]:

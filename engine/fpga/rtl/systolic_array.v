@@ -12,6 +12,8 @@
 //
 // Operands are kept sign-extended to the product's width (the copies of a sign are one register in hardware), and the array
 // is one module of plain arrays, each shifted as a whole: of a module for each element Verilator makes twice the instructions.
+// What is computed stands in loops that Verilator leaves alone, over an unsigned index and without a branch, so that the
+// compiler makes vectors of them.
 (* keep_hierarchy = "yes" *)
 module systolic_array #(
     parameter N           = 8,
@@ -34,7 +36,25 @@ module systolic_array #(
     reg                   operand_is_first[0:N*N-1], multiplied_is_first[0:N*N-1], product_is_first[0:N*N-1];
     reg                   operand_is_last[0:N*N-1], multiplied_is_last[0:N*N-1], product_is_last[0:N*N-1];
     reg                   sum_is_done[0:N*N-1];
+    reg [PRODUCT-1:0]     multiplied_next[0:N*N-1];
+    reg [ACCUMULATOR-1:0] sum_next[0:N*N-1], drained_next[0:N*N-1];
+    reg [31:0]            at;
     integer               i, j, e;
+
+    // ---- each element multiplies and accumulates; sums drain upwards, and what lies between them means nothing ------
+    always @* begin
+        /* verilator unroll_disable */
+        for (at = 0; at < N * N; at = at + 1) multiplied_next[at] = activation[at] * weight[at];
+        /* verilator unroll_disable */
+        for (at = 0; at < N * N; at = at + 1)
+            sum_next[at] = (sum[at] & {ACCUMULATOR{!product_is_first[at]}})
+                         + {{(ACCUMULATOR - PRODUCT) {product[at][PRODUCT-1]}}, product[at]};
+        /* verilator unroll_disable */
+        for (at = 0; at < N * N - N; at = at + 1)
+            drained_next[at] = (sum[at] & {ACCUMULATOR{sum_is_done[at]}}) | (drained[at+N] & {ACCUMULATOR{!sum_is_done[at]}});
+        /* verilator unroll_disable */
+        for (at = N * N - N; at < N * N; at = at + 1) drained_next[at] = sum[at];
+    end
 
     always @(posedge clock) begin
         // ---- operands pass: from the left edge to the right, from the top edge down ---------------------------------
@@ -51,22 +71,17 @@ module systolic_array #(
         end
         for (e = N; e < N * N; e = e + 1) weight[e] <= weight[e-N];
 
-        // ---- each element multiplies and accumulates ----------------------------------------------------------------
         for (e = 0; e < N * N; e = e + 1) begin
-            multiplied[e]          <= activation[e] * weight[e];
+            multiplied[e]          <= multiplied_next[e];
             product[e]             <= multiplied[e];
             multiplied_is_first[e] <= operand_is_first[e];
             product_is_first[e]    <= multiplied_is_first[e];
             multiplied_is_last[e]  <= operand_is_last[e];
             product_is_last[e]     <= multiplied_is_last[e];
             sum_is_done[e]         <= product_is_last[e];
-            sum[e]                 <= (sum[e] & {ACCUMULATOR{!product_is_first[e]}})
-                                    + {{(ACCUMULATOR - PRODUCT) {product[e][PRODUCT-1]}}, product[e]};
+            sum[e]                 <= sum_next[e];
+            drained[e]             <= drained_next[e];
         end
-
-        // ---- sums drain upwards; what lies between them means nothing -----------------------------------------------
-        for (e = 0; e < N * N - N; e = e + 1) drained[e] <= sum_is_done[e] ? sum[e] : drained[e+N];
-        for (e = N * N - N; e < N * N; e = e + 1) drained[e] <= sum[e];
     end
 
     genvar column;
