@@ -170,17 +170,24 @@ def _append(path: Path, series: dict[str, Any]) -> None:
     path.write_text(json.dumps({"series": [*_read(path), series]}, indent=1) + "\n")
 
 
-def judge(series: dict[str, Any]) -> dict[str, Speedup]:
-    """The product's verdict on each comparison of a stored series."""
+def judge(series: dict[str, Any]) -> Iterator[tuple[str, Speedup]]:
+    """The product's verdict on each comparison of a stored series: SAME where both are equal, SLOWED otherwise.
+
+    The slowed are equal among themselves, so they make further A/A comparisons: with the first of them for a
+    baseline and the second for its partner.
+    """
     rounds = {name: _rounds(name, values) for name, values in series["medians_ms"].items()}
     noisy = from_data(SeriesNoise, series["noise"]).is_noisy
-    found = {}
-    for name, own in rounds.items():
-        if name not in (BASELINE, PARTNER):
-            speedup = speedup_of(rounds[BASELINE], own, partner=rounds[PARTNER], noisy=noisy)
-            assert speedup is not None
-            found[name] = speedup
-    return found
+
+    def compare(baseline: str, partner: str, run: str) -> Speedup:
+        found = speedup_of(rounds[baseline], rounds[run], partner=rounds[partner], noisy=noisy)
+        assert found is not None
+        return found
+
+    slowed = [name for name in rounds if name.startswith(SLOWED)]
+    yield from ((SAME, compare(BASELINE, PARTNER, name)) for name in rounds if name.startswith(SAME))
+    yield from ((SLOWED, compare(BASELINE, PARTNER, name)) for name in slowed)
+    yield from ((SAME, compare(*slowed[:2], name)) for name in slowed[2:])
 
 
 def _rounds(name: str, medians: Sequence[Sequence[float]]) -> list[Round]:
@@ -190,29 +197,28 @@ def _rounds(name: str, medians: Sequence[Sequence[float]]) -> list[Round]:
 
 
 def _report(stored: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table: by condition, tokens and threads, then all together."""
+    """A Markdown table: by condition, tokens, threads and whether the product flagged it, then all together."""
     lines = [
-        "| condition | tokens | threads | series (noisy) | A/A called different | 95 % bound | 5 % slowdown found | called faster | 95 % bounds |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| condition | tokens | threads | flagged noisy | series | A/A called different | 95 % bound | 5 % slowdown found | called faster | 95 % bounds |",
+        "|---|--:|--:|---|--:|--:|--:|--:|--:|--:|",
     ]
     kinds = sorted({_kind(series) for series in stored})
     lines += [_row(kind, [series for series in stored if _kind(series) == kind]) for kind in kinds]
-    return "\n".join([*lines, _row(("all", "", ""), stored)])
+    return "\n".join([*lines, _row(("all", "", "", ""), stored)])
 
 
-def _kind(series: dict[str, Any]) -> tuple[str, str, str]:
-    return series["condition"], str(series["tokens"]), str(series["threads"])
+def _kind(series: dict[str, Any]) -> tuple[str, ...]:
+    noisy = from_data(SeriesNoise, series["noise"]).is_noisy
+    return series["condition"], str(series["tokens"]), str(series["threads"]), "yes" if noisy else "no"
 
 
-def _row(kind: tuple[str, str, str], stored: Sequence[dict[str, Any]]) -> str:
-    found = [(name, speedup) for series in stored for name, speedup in judge(series).items()]
-    same = [s for name, s in found if name.startswith(SAME)]
-    slowed = [s for name, s in found if name.startswith(SLOWED)]
-    noisy = sum(from_data(SeriesNoise, series["noise"]).is_noisy for series in stored)
+def _row(kind: tuple[str, ...], stored: Sequence[dict[str, Any]]) -> str:
+    found = [judged for series in stored for judged in judge(series)]
+    same, slowed = ([speedup for kind, speedup in found if kind == wanted] for wanted in (SAME, SLOWED))
     wrong = sum(s.verdict is not Verdict.NOT_DISTINGUISHABLE for s in same)
     seen, backwards = (sum(s.verdict is v for s in slowed) for v in (Verdict.SLOWER, Verdict.FASTER))
     return (
-        f"| {' | '.join(kind)} | {len(stored)} ({noisy}) | {wrong} of {len(same)} | {_bounds(wrong, len(same))} "
+        f"| {' | '.join(kind)} | {len(stored)} | {wrong} of {len(same)} | {_bounds(wrong, len(same))} "
         f"| {seen} of {len(slowed)} | {backwards} | {_bounds(seen, len(slowed))} |"
     )
 

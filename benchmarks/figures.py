@@ -56,7 +56,7 @@ FAMILIES = (
         "smollm2",
         (
             "quantization(format=int8)@openvino", "quantization(format=int8)@onnxruntime",
-            "quantization(format=int4, ratio=0.2, group_size=32)@openvino",
+            "quantization(format=int4, ratio=0.2, group_size=32)@openvino", "quantization(format=int4)@onnxruntime",
         ),
         "batch_size=1,sequence_length=128,new_tokens=32,warmup_calls=2,rounds=5", "time_per_output_token", 0.99, 4.5,
     ),
