@@ -25,9 +25,9 @@ from engine.domain.metrics import LATENCY, Ratio, Verdict
 LEAST_BAND = 0.01
 """Differences below 1 % are never called a difference."""
 USUAL_SCATTER = 0.012
-"""Standard deviation of the log of a process's pace beside equal ones: 0.5 to 2 % on 2-core virtual machines."""
+"""Standard deviation of the log of a process's pace beside equal ones: 0.5 to 4 % on quiet 2-core virtual machines."""
 USUAL_SCATTER_IN_NOISE = 0.03
-"""The same where others keep the other core busy."""
+"""The same where others keep the other core busy: 1 to 13 %."""
 USUAL_WEIGHT = 4
 """How many blocks of this run that is worth."""
 CONFIDENCE, CONFIDENCE_IN_NOISE = 0.99, 0.999
