@@ -22,7 +22,7 @@ def series_noise(noise: SeriesNoise, palette: Palette) -> go.Figure:
         marker={"color": palette.muted, "cornerradius": 3}, hovertemplate="round %{x}: drift %{y:.1f} %<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
-        x=rounds, y=[each.other_load for each in noise.rounds], name="other load", mode="lines+markers", yaxis="y2",
+        x=rounds, y=[each.other_load for each in noise.rounds], name="other load, cores ↓ better (right)", mode="lines+markers", yaxis="y2",
         line={"color": palette.primary if palette.name == "light" else palette.faster, "width": 1.5},
         marker={
             "size": 8, "symbol": ["x" if d else "circle" for d in disturbed],
@@ -36,8 +36,7 @@ def series_noise(noise: SeriesNoise, palette: Palette) -> go.Figure:
         yaxis={"rangemode": "tozero", "range": [0, max(10.0, 110 * max((r.drift for r in noise.rounds), default=0.0))]},
         yaxis2={
             "overlaying": "y", "side": "right", "showgrid": False, "range": [0, max(2 * MOST_OTHER_LOAD, 1.1 * most)],
-            "title": {"text": "other load, cores ↓ better", "font": {"size": 12, "color": palette.muted}},
-            "tickfont": {"size": 12, "color": palette.muted},
+            "automargin": True, "tickformat": ".1f", "tickfont": {"size": 12, "color": palette.muted},
         },
         xaxis={"dtick": max(1, len(rounds) // 10)},
     )  # fmt: skip
