@@ -78,8 +78,11 @@ def test_every_run_is_recorded_once_though_a_worker_is_killed(team: Settings, tm
     logs = [storage.runs.log(run.id) for run in runs]
     for run, log in zip(runs, logs, strict=True):
         # the result is the last attempt's, and nobody else wrote one
-        assert run.value(LATENCY.name) == run.attempt == log.count("begun by")
+        assert run.value(LATENCY.name) == run.attempt
         assert log.count("recorded by") <= 1
+    # the killed one may have died between starting its attempt and saying so
+    unsaid = [run.attempt - log.count("begun by") for run, log in zip(runs, logs, strict=True)]
+    assert min(unsaid) == 0 and sum(unsaid) <= 1
     by = re.findall(r"recorded by (\w+)", "".join(logs))
     assert by.count("one") >= 5 and by.count("other") >= 100 - by.count("one")
     assert sum(run.attempt for run in runs) <= 205  # the killed one had one experiment in hand
