@@ -48,13 +48,13 @@ def tiny_bert_classifier(directory: Path, labels: int = 3) -> Path:
     return _save_text(BertForSequenceClassification(_bert_config(num_labels=labels)), directory, brackets=True)
 
 
-def tiny_llama(directory: Path) -> Path:
+def tiny_llama(directory: Path, head_dim: int = 8) -> Path:
     """Causal LM: 2 layers, hidden 32, 4 heads on 2 key-value heads, FFN 64, tied embeddings."""
     torch.manual_seed(2)
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.2, tie_word_embeddings=True,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, head_dim=head_dim,
     )  # fmt: skip
     return _save_text(LlamaForCausalLM(config), directory, brackets=False)
 

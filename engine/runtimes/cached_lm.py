@@ -8,6 +8,7 @@ Both take `kept`, the positions whose logits are wanted: generation needs the la
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from engine.domain.errors import StageError
+from engine.runtimes.rotary import Rotations, noted, rotations_of
 
 _DYNAMIC = torch.export.Dim.DYNAMIC
 _PROMPT = 7
@@ -66,12 +68,14 @@ class BufferCacheLM(CachedLM):
         super().__init__(model, batch)
         ALL_ATTENTION_FUNCTIONS.register("speedrail_buffer", _buffer_attention)
         model.set_attn_implementation("speedrail_buffer")
+        self._rotations = rotations_of(model)
 
     def forward(
         self, input_ids: Tensor, position_ids: Tensor, kept: Tensor, last_index: Tensor, total: Tensor, past: list[Tensor]
     ) -> tuple[Tensor, ...]:
-        store: dict[str, Any] = {"past": past, "last_index": last_index, "total": total, "present": []}
-        hidden = self.model.base_model(input_ids=input_ids, position_ids=position_ids, use_cache=False, store=store)[0]
+        store: dict[str, Any] = {"past": past, "last_index": last_index, "total": total, "present": [], "rotations": self._rotations}
+        with noted(self.model, self._rotations) if self._rotations else nullcontext():
+            hidden = self.model.base_model(input_ids=input_ids, position_ids=position_ids, use_cache=False, store=store)[0]
         present: list[Tensor] = store["present"]
         return (self._logits(hidden, kept), *present)
 
@@ -143,16 +147,20 @@ def _buffer_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *,
     scaling: float, store: dict[str, Any], sliding_window: int | None = None, softcap: float | None = None, **_: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """onnxruntime's GroupQueryAttention: causal, appends key and value to the buffers in place."""
+    """onnxruntime's GroupQueryAttention: causal, rotates query and key, appends key and value to the buffers in place."""
     batch, heads, _length, size = query.shape
+    rotations: Rotations | None = store["rotations"]
+    unturned = rotations.before(query, key) if rotations else None
+    tables = [rotations.cos, rotations.sin] if rotations and unturned else []
+    query, key = unturned or (query, key)
     past_key, past_value = store["past"][2 * module.layer_idx : 2 * module.layer_idx + 2]
     flat = _flat(query)
     answer, new_key, new_value = torch.onnx.ops.symbolic_multi_out(
         "com.microsoft::GroupQueryAttention",
-        [flat, _flat(key), _flat(value), past_key, past_value, store["last_index"], store["total"]],
+        [flat, _flat(key), _flat(value), past_key, past_value, store["last_index"], store["total"], *tables],
         {
             "num_heads": heads, "kv_num_heads": key.shape[1], "scale": scaling, "softcap": softcap or 0.0,
-            "local_window_size": sliding_window or -1,
+            "local_window_size": sliding_window or -1, "do_rotary": int(bool(tables)),
         },
         dtypes=[torch.float32] * 3, shapes=[flat.shape, past_key.shape, past_value.shape], version=1,
     )  # fmt: skip

@@ -19,12 +19,11 @@ from onnxruntime.quantization import QuantFormat
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from engine.domain.ports import Array
-from engine.runtimes.ort.facts import INPUTS
+from engine.runtimes.ort.facts import INPUTS, SUMS
 
 HEAD_BITS = 8
 """Of the product that gives the logits: it is the most sensitive, and 4-bit files keep it in 8 bits too."""
 _LEVELS = 15
-_SUMS = "_block_sums"
 
 # importing matmul_nbits_quantizer sets the root logger to INFO, and then it narrates every node
 logging.getLogger().setLevel(logging.WARNING)
@@ -39,7 +38,7 @@ def in_blocks(model: onnx.ModelProto, bits: int, block: int, accuracy_level: int
         return _by_library(model, bits, block, accuracy_level, [])
     model = _by_library(model, HEAD_BITS, block, accuracy_level, products[:-1])
     _with_offsets(model.graph, block, accuracy_level)
-    sums = [node.name for node in model.graph.node if node.name.endswith(_SUMS)]
+    sums = [node.name for node in model.graph.node if node.name.endswith(SUMS)]
     return _by_library(model, bits, block, accuracy_level, sums)
 
 
@@ -101,7 +100,7 @@ def _append_sums(graph: onnx.GraphProto, given: str, inputs: int, block: int) ->
         ones = np.zeros((inputs, _filled(inputs // block, block)), np.float32)
         ones[np.arange(inputs), np.arange(inputs) // block] = 1
         graph.initializer.append(numpy_helper.from_array(ones, summing))
-    sums = given + _SUMS
+    sums = given + SUMS
     return [
         helper.make_node("MatMul", [given, summing], [sums], name=sums),
         helper.make_node("Concat", [given, sums], [f"{given}_with_sums"], name=f"{given}_with_sums", axis=-1),

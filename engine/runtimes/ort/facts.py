@@ -17,6 +17,8 @@ INTEGER_OPERATORS = ("MatMulInteger", "DynamicQuantizeMatMul", "ConvInteger", "Q
 BLOCK_OPERATOR = "MatMulNBits"
 INPUTS = "inputs"
 """Metadata of a MatMulNBits node: how many of its columns are the layer's own."""
+SUMS = "_block_sums"
+"""End of the name of a product that adds up blocks of inputs: no layer, its matrix no weights."""
 _TOLD = {
     "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear",
     "DequantizeLinear", "GroupQueryAttention", "MultiHeadAttention", BLOCK_OPERATOR,
@@ -42,6 +44,7 @@ def census_of(file: Path) -> Census:
             attributes = {a.name: a.i for a in node.attribute}
             packed[node.input[1]] = (attributes["bits"], _inputs_of(node) * attributes["N"])
             packed |= dict.fromkeys(node.input[2:4])
+    summing = {node.input[1] for node in model.graph.node if node.name.endswith(SUMS)}
     for tensor in model.graph.initializer:
         size, bits = prod(tensor.dims), _BITS.get(tensor.data_type, 0)
         if tensor.name in packed:
@@ -50,7 +53,7 @@ def census_of(file: Path) -> Census:
                 census.side_bits += size * bits
             else:
                 census.add(*known)
-        elif len(tensor.dims) >= 2 and bits and size > 1:
+        elif len(tensor.dims) >= 2 and bits and size > 1 and tensor.name not in summing:
             census.add(bits, size)
     census.operators = {name: n for name, n in Counter(node.op_type for node in model.graph.node).items() if name in _TOLD}
     return census
@@ -70,7 +73,7 @@ def _layer(node: onnx.NodeProto, weights: dict[str, TensorProto], stored: dict[s
         given = {a.name: a.i for a in node.attribute}
         return Layer(_plain(node.name), node.op_type, (given["N"], _inputs_of(node)), f"int{given['bits']}", given["block_size"])
     place = _WEIGHT_INPUT.get(node.op_type)
-    if place is None or len(node.input) <= place:
+    if place is None or len(node.input) <= place or node.name.endswith(SUMS):
         return None
     name = node.input[place]
     tensor = weights.get(stored.get(name, name))

@@ -20,6 +20,7 @@ from engine.domain.deployment import Deployment, NumberFormat, QuantizationMode
 from engine.domain.errors import StageError
 from engine.domain.ports import Array, Batch, Context
 from engine.host import this_host
+from engine.runtimes.ort.attention import fuse_attention
 from engine.runtimes.ort.blocks import in_blocks
 from engine.runtimes.ort.fallback import Write, fall_back
 from engine.runtimes.ort.graph import load, save
@@ -85,6 +86,7 @@ def _blockwise(source: Path, target: Path, deployment: Deployment) -> None:
     block = formats.group_size or (INT4_BLOCK if bits == 4 else INT8_BLOCK)
     model = load(source)
     fuse_norms(model.graph)
+    fuse_attention(model.graph)
     save(in_blocks(model, bits, block, level), target)
 
 

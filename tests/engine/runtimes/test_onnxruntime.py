@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import helper, numpy_helper
 
 from engine.domain.deployment import Formats, NumberFormat, QuantizationMode, Variant
@@ -19,6 +20,7 @@ from engine.runtimes.ort.facts import census_of
 from engine.runtimes.ort.smooth import smooth
 from engine.runtimes.proof import Census, demand
 from tests.engine.runtimes.graphs import BERT, LLAMA, MLP, RESNET, Case, relative_error
+from tests.models import tiny_llama
 
 INT8 = Formats(weights=NumberFormat.INT8)
 RUNTIME = OnnxRuntime()
@@ -122,6 +124,53 @@ def test_a_causal_lm_generates_the_tokens_that_torch_does(llama: Case, tmp_path:
     executor.close()
 
 
+def _attentions(file: Path) -> list[onnx.NodeProto]:
+    return [node for node in onnx.load(str(file)).graph.node if node.op_type == "GroupQueryAttention"]
+
+
+def _wide(tmp_path: Path) -> Case:
+    """A Llama whose heads are of a size that onnxruntime rotates."""
+    return Case(LLAMA, tiny_llama(tmp_path / "artifact", head_dim=16))
+
+
+def test_attention_rotates_queries_and_keys_as_torch_does(tmp_path: Path) -> None:
+    case = _wide(tmp_path)
+    lowered = case.lower(RUNTIME, tmp_path / "out")
+    executor, batch = case.open(RUNTIME, lowered), case.batch()
+    np.testing.assert_allclose(executor.infer(batch)["logits"], case.reference(batch), atol=1e-4)
+    np.testing.assert_array_equal(executor.generate(batch["input_ids"], 6).tokens, case.tokens(batch["input_ids"], 6))
+    nodes = _attentions(tmp_path / "out" / "model.onnx")
+    assert [a.i for node in nodes for a in node.attribute if a.name == "do_rotary"] == [1, 1]
+    assert not {"Cos", "Neg"} & {node.op_type for node in onnx.load(str(tmp_path / "out" / "model.onnx")).graph.node}
+
+
+def test_a_rotation_that_onnxruntime_does_not_do_stays_in_the_graph(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Halves of a head interleaved, as GPT-J has them: another rotation than onnxruntime's."""
+
+    def interleaved(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def turned(x: torch.Tensor) -> torch.Tensor:
+            pairs = torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)
+            return x * cos.unsqueeze(1) + pairs * sin.unsqueeze(1)
+
+        return turned(q), turned(k)
+
+    monkeypatch.setattr("transformers.models.llama.modeling_llama.apply_rotary_pos_emb", interleaved)
+    case = _wide(tmp_path)
+    executor, batch = case.open(RUNTIME, case.lower(RUNTIME, tmp_path / "out")), case.batch()
+    np.testing.assert_allclose(executor.infer(batch)["logits"], case.reference(batch), atol=1e-4)
+    nodes = _attentions(tmp_path / "out" / "model.onnx")
+    assert [a.i for node in nodes for a in node.attribute if a.name == "do_rotary"] == [0, 0]
+
+
+def test_one_product_makes_query_key_and_value(tmp_path: Path) -> None:
+    case = _wide(tmp_path)
+    lowered = case.lower(RUNTIME, tmp_path / "out", Formats(weights=NumberFormat.INT8, mode=QuantizationMode.WEIGHT_ONLY))
+    assert lowered.facts.facts["nodes_MatMulNBits"] == 11
+    assert all(list(node.input[1:3]) == ["", ""] for node in _attentions(tmp_path / "out" / "model.onnx"))
+    batch = case.batch()
+    assert relative_error(case.open(RUNTIME, lowered).infer(batch)["logits"], case.reference(batch)) < 0.1
+
+
 LAYERS = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64)
 HEAD = 32 * 260
 
@@ -142,6 +191,7 @@ def test_a_causal_lms_weights_become_blocks_of_integers(
     assert {bits: lowered.facts.facts[f"int{bits}_weights"] for bits in stored} == stored
     graph = onnx.load(str(tmp_path / "out" / "model.onnx")).graph
     assert sum(node.op_type == "SimplifiedLayerNormalization" for node in graph.node) == 5
+    assert lowered.facts.facts.get("layers_stayed", 0) == 0
     batch = llama.batch()
     assert relative_error(llama.open(RUNTIME, lowered).infer(batch)["logits"], llama.reference(batch)) < worst
 
