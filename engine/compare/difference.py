@@ -82,8 +82,15 @@ def _knobs(run: Run) -> dict[str, str]:
 
 
 def _facts(run: Run) -> dict[str, str]:
+    """What lowering did is one row for all runtimes."""
     return {
-        f"{stage.technique}: {name.replace('_', ' ')}": f"{value:.4g}" if isinstance(value, float) else str(value)
+        f"{'lowering' if stage.technique == run.runtime else stage.technique}: {name.replace('_', ' ')}": _shown(value)
         for stage in run.facts
         for name, value in stage.facts.items()
     }
+
+
+def _shown(value: float | int | str | bool) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
