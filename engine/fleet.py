@@ -6,11 +6,11 @@ one host: any that can run all of its recipes, or the one that can run most of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from engine.domain.artifact import Artifact
+from engine.domain.artifact import Artifact, ModelCard
 from engine.domain.host import HostFacts
 from engine.domain.recipe import Recipe
 from engine.host import this_host
@@ -39,19 +39,21 @@ def living_hosts(storage: Storage) -> tuple[HostFacts, ...]:
     return (this_host(), *(others[name] for name in sorted(others)))
 
 
-def choose_host(recipes: Sequence[Recipe], artifact: Artifact, hosts: Sequence[HostFacts]) -> Choice:
+def choose_host(
+    recipes: Sequence[Recipe], artifact: Artifact, hosts: Sequence[HostFacts], models: Mapping[str, ModelCard] | None = None
+) -> Choice:
     """The host that can run most of the recipes; the first of equals.
 
     When all can run equally many, the experiment waits in the queue that everybody serves.
     """
-    able = {host.name: _runnable(recipes, artifact, host) for host in hosts}
+    able = {host.name: _runnable(recipes, artifact, host, models) for host in hosts}
     best = max(hosts, key=lambda host: able[host.name])
     anybody = len(set(able.values())) == 1
     return Choice(best, "" if anybody else best.name)
 
 
-def _runnable(recipes: Sequence[Recipe], artifact: Artifact, host: HostFacts) -> int:
+def _runnable(recipes: Sequence[Recipe], artifact: Artifact, host: HostFacts, models: Mapping[str, ModelCard] | None) -> int:
     """How many recipes this host can run; none when the model does not fit its memory."""
     if WEIGHT_COPIES * artifact.size_bytes > host.memory_bytes:
         return 0
-    return sum(make_plan(recipe, artifact.card, host).runs for recipe in recipes)
+    return sum(make_plan(recipe, artifact.card, host, models).runs for recipe in recipes)

@@ -6,12 +6,14 @@ what was committed and never enqueued, so nothing is lost in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from engine.domain.artifact import Artifact
+from engine.catalogue import spec_of
+from engine.domain.artifact import Artifact, ModelCard
 from engine.domain.errors import InvalidInput, Problem
 from engine.domain.experiment import Experiment, Run, RunStatus
 from engine.domain.host import HostFacts
@@ -52,7 +54,8 @@ def launch(
     """
     check_guard_rail(guard_rail)
     wanted = distinct([Recipe(), *recipes])
-    chosen = choose_host(wanted, artifact, living_hosts(storage) if queue else [this_host()])
+    named = cards_named(wanted, storage)
+    chosen = choose_host(wanted, artifact, living_hosts(storage) if queue else [this_host()], named)
     experiment = Experiment(
         id=uuid4().hex,
         name=name or f"{artifact.name} {datetime.now(UTC):%Y-%m-%d %H:%M}",
@@ -66,7 +69,7 @@ def launch(
         keep_models=keep_models,
         extra={**(extra or {}), **({HOST: chosen.queue_host} if chosen.queue_host else {})},
     )
-    runs = [_run_of(recipe, experiment, artifact, chosen.host) for recipe in wanted]
+    runs = [_run_of(recipe, experiment, artifact, chosen.host, named) for recipe in wanted]
     storage.experiments.create(experiment, runs)
     if queue:
         queue.enqueue_experiment(experiment.id, chosen.queue_host)
@@ -87,7 +90,7 @@ def add_recipes(storage: Storage, queue: Queue, experiment_id: str, recipes: Ite
     new = [recipe for recipe in distinct(recipes) if str(recipe) not in present]
     host = str(experiment.extra.get(HOST, ""))
     facts = next((h for h in living_hosts(storage) if h.name == host), this_host())
-    runs = [_run_of(recipe, experiment, artifact, facts) for recipe in new]
+    runs = [_run_of(recipe, experiment, artifact, facts, cards_named(new, storage)) for recipe in new]
     if runs:
         storage.experiments.add_runs(experiment.id, runs)
         queue.enqueue_experiment(experiment.id, host)
@@ -119,9 +122,25 @@ def distinct(recipes: Iterable[Recipe]) -> list[Recipe]:
     return list({str(recipe): recipe for recipe in canonical}.values())
 
 
-def plan_of(run: Run, artifact: Artifact) -> Plan:
+def plan_of(run: Run, artifact: Artifact, storage: Storage) -> Plan:
     """The plan of a stored run on this host, made anew because hosts differ."""
-    return make_plan(parse_recipe(run.recipe), artifact.card, this_host())
+    recipe = parse_recipe(run.recipe)
+    return make_plan(recipe, artifact.card, this_host(), cards_named([recipe], storage))
+
+
+def models_named(recipes: Iterable[Recipe], storage: Storage) -> dict[str, Artifact]:
+    """Uploaded models that the recipes name, by the ids they write; what does not exist is left out."""
+    names = {name for recipe in recipes for c in recipe.choices for name in spec_of(c.technique).names(c.config)}
+    found: dict[str, Artifact] = {}
+    for name in sorted(names):
+        with suppress(InvalidInput):
+            found[name] = storage.artifacts.get(name)
+    return found
+
+
+def cards_named(recipes: Iterable[Recipe], storage: Storage) -> dict[str, ModelCard]:
+    """As `models_named`: what a plan needs of them."""
+    return {name: model.card for name, model in models_named(recipes, storage).items()}
 
 
 def refusals_of(plan: Plan) -> tuple[Problem, ...]:
@@ -129,8 +148,8 @@ def refusals_of(plan: Plan) -> tuple[Problem, ...]:
     return tuple(Problem("Refused", obstacle.reason, obstacle.mend) for obstacle in plan.refusals)
 
 
-def _run_of(recipe: Recipe, experiment: Experiment, artifact: Artifact, host: HostFacts) -> Run:
-    plan = make_plan(recipe, artifact.card, host)
+def _run_of(recipe: Recipe, experiment: Experiment, artifact: Artifact, host: HostFacts, named: Mapping[str, ModelCard]) -> Run:
+    plan = make_plan(recipe, artifact.card, host, named)
     return Run(
         id=uuid4().hex,
         experiment_id=experiment.id,

@@ -224,7 +224,8 @@ def compute(request: ComputeRequest) -> ComputeResult:
 
 
 def _plan(request: TransformRequest | ComputeRequest, card: ModelCard) -> Plan:
-    plan = make_plan(parse_recipe(request.recipe), card, request.host)
+    others = request.models if isinstance(request, TransformRequest) else {}
+    plan = make_plan(parse_recipe(request.recipe), card, request.host, {name: model.card for name, model in others.items()})
     if not plan.runs:
         raise StageError("This recipe cannot run here.", mend=" ".join(map(str, plan.refusals)), where="plan")
     return plan
@@ -286,7 +287,7 @@ def _context(
     whole(Progress(title, 0.0))
     original = Variant(request.artifact_dir)
     figures = Path(request.figures_dir) if request.figures_dir else None
-    return Context(scratch, calibration, whole, request.threads, original, material, checkpoints, figures)
+    return Context(scratch, calibration, whole, request.threads, original, material, checkpoints, request.models, figures)
 
 
 def _curves_together(facts: Sequence[StageFacts]) -> list[StageFacts]:

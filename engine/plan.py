@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from graphlib import TopologicalSorter
 from math import prod
 
@@ -21,11 +22,14 @@ _PHASE_REASON = {
 }
 
 
-def make_plan(recipe: Recipe, card: ModelCard, host: HostFacts) -> Plan:
-    """The ordered plan; `refusals` says why it cannot run on this model and host."""
+def make_plan(recipe: Recipe, card: ModelCard, host: HostFacts, models: Mapping[str, ModelCard] | None = None) -> Plan:
+    """The ordered plan; `refusals` says why it cannot run on this model and host.
+
+    models: the other models that the recipe names, see `Situation.models`.
+    """
     runtime = recipe.runtime or default_runtime(card)
     chosen = {choice.technique: spec_of(choice.technique) for choice in recipe.choices}
-    situation = Situation(card, runtime, host, {choice.technique: choice.config for choice in recipe.choices})
+    situation = Situation(card, runtime, host, {choice.technique: choice.config for choice in recipe.choices}, models or {})
     stages = tuple(
         _stage(choice, chosen[choice.technique], chosen, situation) for choice in _ordered(recipe.choices, chosen)
     )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engine.domain.artifact import ModelCard
+from engine.domain.artifact import ModelCard, NamedModel
 from engine.domain.calibration import Bandwidth, Peak, Precision
 from engine.domain.deployment import Lowered
 from engine.domain.experiment import Attachment, StageFacts
@@ -82,6 +82,7 @@ class TransformRequest:
     lowered files and each stage's own go under `output_dir`, which exists. What a stage
     leaves in `checkpoint_dir` is there again when a killed transform is repeated; empty: nothing is.
     `figures_dir`: what the home's tools found that a stage computes from; empty: nothing.
+    `models`: other uploaded models, by the ids that the recipe names them by.
     """
 
     artifact_dir: str
@@ -95,6 +96,7 @@ class TransformRequest:
     dataset_file: str = ""
     checkpoint_dir: str = ""
     figures_dir: str = ""
+    models: dict[str, NamedModel] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ def render() -> None:
     with form:
         artifact = _model(artifacts)
         question = question_form(artifact.card)
-        choice = choosing.choice_form(artifact.card)
+        others = [f"{a.name} {a.short_id}" for a in artifacts.values() if a.id != artifact.id and a.card.task is artifact.card.task]
+        choice = choosing.choice_form(artifact.card, others)
     with offer, st.container(key="offer"):
         launching.offer(artifact, question, choice)
 

@@ -72,6 +72,8 @@ def _values(knob: Knob) -> str:
         return ", ".join(f"`{c}`" for c in knob.choices)
     if knob.type is bool:
         return "`true`, `false`"
+    if knob.names_model:
+        return "id of an uploaded model"
     unit = f" {knob.unit}" if knob.unit else ""
     return f"{knob.low:g} to {knob.high:g}{unit}"
 

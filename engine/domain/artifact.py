@@ -81,6 +81,14 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedModel:
+    """Another uploaded model that a recipe names: where its files are, and what it is."""
+
+    directory: str
+    card: ModelCard
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """An uploaded model, content-addressed.
 

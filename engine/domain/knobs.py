@@ -11,6 +11,7 @@ the JSON are all derived from the field:
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -39,6 +40,12 @@ class Knob:
     """Other knobs' values under which this one has any effect."""
     spelled: bool = False
     """Spelled in a recipe even at its default, because a reader wants to know it."""
+    names_model: bool = False
+    """Its value is the id of another uploaded model, or empty."""
+
+    def matters_among(self, values: Mapping[str, KnobValue]) -> bool:
+        """Whether it has an effect beside these values of the other knobs."""
+        return all(format_value(values[name]) in wanted for name, wanted in self.shown_when)
 
     def parse(self, text: str) -> KnobValue:
         """The value that `text` spells. Raises RecipeError."""
@@ -64,6 +71,8 @@ class Knob:
             raise RecipeError(
                 f"{shown} is not a choice.", mend=f"Choose one of: {', '.join(self.choices)}.", where=self.name
             )
+        if self.names_model and value and not re.fullmatch("[0-9a-f]+", str(value)):
+            raise RecipeError(f"{shown} is not the id of a model.", mend="Copy it from the model's card: hexadecimal digits.", where=self.name)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not self._within(value):
             raise RecipeError(
                 f"{shown} is out of range.", mend=f"Choose a value from {self.low:g} to {self.high:g}.", where=self.name
@@ -86,13 +95,14 @@ def knob(
     grid: tuple[KnobValue, ...] = (),
     shown_when: Mapping[str, tuple[str, ...]] | None = None,
     spelled: bool = False,
+    names_model: bool = False,
 ) -> Any:
-    """Declare a knob. Numbers need `low` and `high`; choices are a StrEnum's members."""
+    """Declare a knob. Numbers need `low` and `high`; choices are a StrEnum's members; other texts are a model's id."""
     return dataclasses.field(
         default=default,
         metadata={
             "help": help, "low": low, "high": high, "unit": unit, "grid": grid,
-            "shown_when": tuple((shown_when or {}).items()), "spelled": spelled,
+            "shown_when": tuple((shown_when or {}).items()), "spelled": spelled, "names_model": names_model,
         },
     )
 
@@ -135,8 +145,9 @@ class Config:
         return cls(**typed)
 
     def spelled(self) -> dict[str, KnobValue]:
-        """The knobs a recipe spells: those off their defaults and those always spelled, in declaration order."""
-        return {k.name: getattr(self, k.name) for k in self.knobs() if k.spelled or getattr(self, k.name) != k.default}
+        """The knobs a recipe spells: those off their defaults and those always spelled that have an effect, in declaration order."""
+        values = self.as_dict()
+        return {k.name: getattr(self, k.name) for k in self.knobs() if values[k.name] != k.default or (k.spelled and k.matters_among(values))}
 
     def as_dict(self) -> dict[str, KnobValue]:
         return {k.name: _plain(getattr(self, k.name)) for k in self.knobs()}

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from engine.domain.artifact import ModelCard
+from engine.domain.artifact import ModelCard, NamedModel
 from engine.domain.deployment import Applied, Deployment, Lowered, Variant
 from engine.domain.experiment import Attachment, Progress
 from engine.domain.metrics import Measurement
@@ -54,6 +54,8 @@ class Context:
     material: Material | None = None
     checkpoints: Path | None = None
     """A directory of this stage's own that outlives a killed child; a repeated transform finds it as it was left."""
+    models: Mapping[str, NamedModel] = field(default_factory=dict)
+    """Other uploaded models, by the ids that the recipe names them by."""
     figures: Path | None = None
     """What tools found in this home that the technique computes from (`TechniqueSpec.figures`), to read."""
 

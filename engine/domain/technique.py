@@ -79,6 +79,8 @@ class Situation:
     chosen: Mapping[TechniqueId, Config] = field(default_factory=dict)
     """All techniques of the recipe with their settings: where one places the model elsewhere, the runtime's limits
     do not hold."""
+    models: Mapping[str, ModelCard] = field(default_factory=dict)
+    """Other uploaded models that the recipe names (`TechniqueSpec.names`), by the ids it writes; those that exist."""
 
     @property
     def task(self) -> TaskId:
@@ -114,6 +116,8 @@ class TechniqueSpec:
     implementation is a `Computing` technique (engine.domain.ports), which computes them."""
     training_minutes: Callable[[Any], float] = lambda config: 0.0
     """config -> most minutes it trains, beyond what every stage takes."""
+    names: Callable[[Any], tuple[str, ...]] = lambda config: ()
+    """config -> ids of other uploaded models that it works with (`Context.models`)."""
     figures: str = ""
     """Folder of the home with figures that tools found there and the stage computes from (`Context.figures`)."""
     suggested: tuple[str, ...] = ()

@@ -170,7 +170,7 @@ def _forget_models(work: Work) -> None:
     """Delete the lowered files of an experiment that keeps none."""
     if not work.experiment.keep_models:
         for run in work.storage.runs.of_experiment(work.experiment.id):
-            plan = plan_of(run, work.artifact)
+            plan = plan_of(run, work.artifact, work.storage)
             work.storage.files.delete(transform_key(work.artifact, plan, work.experiment, work.settings))
 
 

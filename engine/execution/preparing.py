@@ -22,7 +22,7 @@ def prepare(work: Work, run: Run) -> Prepared | None:
     if run.status is RunStatus.RUNNING and run.attempt >= MAX_CRASHES:
         recorder.finish(RunStatus.INTERRUPTED, problems=(_too_many_crashes(run).as_problem(),))
         return None
-    plan = plan_of(run, work.artifact)
+    plan = plan_of(run, work.artifact, work.storage)
     if not plan.runs:
         recorder.finish(RunStatus.REFUSED, problems=refusals_of(plan))
         return None
@@ -43,7 +43,7 @@ def prepare(work: Work, run: Run) -> Prepared | None:
 def prepare_again(work: Work, baseline: Run) -> Prepared:
     """A baseline that has its result, to be measured beside new runs. Raises SpeedrailError."""
     recorder = _recorder(work, baseline, baseline.attempt)
-    return Prepared(recorder, plan_of(baseline, work.artifact), transformed(work, recorder), is_open=False)
+    return Prepared(recorder, plan_of(baseline, work.artifact, work.storage), transformed(work, recorder), is_open=False)
 
 
 def _recorder(work: Work, run: Run, attempt: int) -> Recorder:
@@ -52,7 +52,7 @@ def _recorder(work: Work, run: Run, attempt: int) -> Recorder:
 
 def transformed(work: Work, recorder: Recorder) -> Transformed:
     """The run's lowered model for this workload, found in the store or made. Raises SpeedrailError."""
-    plan = plan_of(recorder.run, work.artifact)
+    plan = plan_of(recorder.run, work.artifact, work.storage)
     key = transform_key(work.artifact, plan, work.experiment, work.settings)
     if found := find_transformed(key, work.storage):
         recorder.say("transform: found in the store")

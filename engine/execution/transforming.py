@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.catalogue import spec_of
-from engine.domain.artifact import Artifact
+from engine.domain.artifact import Artifact, NamedModel
 from engine.domain.codec import as_data, decode, encode, from_data
 from engine.domain.deployment import Lowered
 from engine.domain.errors import ChildError
@@ -26,6 +26,7 @@ from engine.estimate import training_seconds
 from engine.execution.leash import Leash
 from engine.execution.scratch import checkpoints, scratch
 from engine.host import environment, this_host
+from engine.launch import models_named
 from engine.requests import TransformRequest, TransformResult
 from engine.sandbox import DEVICE, RANKS, Limits
 from engine.settings import Settings
@@ -34,7 +35,7 @@ from storage import Storage
 TRANSFORM_SECONDS = 3600.0
 """Most that a transform takes, training aside."""
 RESULT_FILE = "transform.json"
-CACHE_VERSION = "3"
+CACHE_VERSION = "4"
 """Raise it when the same request no longer gives the same files."""
 
 
@@ -118,6 +119,10 @@ def transform(
     dataset, calibration = data_files(experiment, storage)
     key = transform_key(artifact, plan, experiment, settings)
     figures = _figures(plan, settings)
+    named = {
+        name: NamedModel(str(storage.files.local_path(model.id)), model.card)
+        for name, model in models_named([plan.recipe], storage).items()
+    }
     with scratch(settings) as output:
         kept_between = checkpoints(settings, training_key(artifact, experiment))
         request = TransformRequest(
@@ -132,8 +137,9 @@ def transform(
             dataset_file=str(dataset or ""),
             checkpoint_dir=str(kept_between),
             figures_dir=str(figures or ""),
+            models=named,
         )
-        readable = [artifact_dir, *filter(None, (dataset, calibration, figures))]
+        readable = [artifact_dir, *filter(None, (dataset, calibration, figures)), *(Path(model.directory) for model in named.values())]
         seconds = TRANSFORM_SECONDS + training_seconds(plan)
         kind = "transform" + RANKS * _spreads(plan) + DEVICE * _places(plan)
         result = _ask(kind, request, readable, [output, kept_between], seconds, leash, log, report)

@@ -89,7 +89,7 @@ def compare(before: Shape, after: Shape) -> dict[str, float | int | str | bool]:
         "zero_share_after": round(after.zeros / after.parameters, 6),
     }  # fmt: skip
     for name, old, new in (("ffn_width", before.widths, after.widths), ("heads", before.heads, after.heads)):
-        if old:
+        if old and new:
             facts |= {f"{name}_before": _typical(old.values()), f"{name}_after": _typical(new.values())}
             if len(set(new.values())) > 1:
                 facts[f"{name}_of_each"] = ", ".join(str(width) for width in new.values())

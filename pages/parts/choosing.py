@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import streamlit as st
@@ -29,7 +30,8 @@ class Choice:
     suggested: frozenset[str]
 
 
-def choice_form(card: ModelCard) -> Choice:
+def choice_form(card: ModelCard, others: Sequence[str]) -> Choice:
+    """others: further models that a recipe may name, as words of which the last is the id."""
     st.subheader("What to try", anchor=False)
     with st.container(border=True, gap=None):
         wants_suggested = st.toggle("**Suggested recipes**", value=True, key="suggested", bind="query-params")
@@ -38,7 +40,7 @@ def choice_form(card: ModelCard) -> Choice:
     columns: list[Column] = []
     for family, techniques in families(catalogue.TECHNIQUES):
         _heading(family)
-        columns += [column for spec in techniques if (column := technique_row(spec))]
+        columns += [column for spec in techniques if (column := technique_row(spec, others))]
     grid = _grid(columns)
     typed = _typed()
     return Choice(tuple(distinct([*suggested, *grid, *typed])), frozenset(map(str, suggested)))

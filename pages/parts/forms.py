@@ -30,24 +30,36 @@ def title_of(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def technique_row(spec: TechniqueSpec) -> Column | None:
-    """A tick, and once ticked the technique's knobs; None while it is not ticked."""
+def technique_row(spec: TechniqueSpec, others: Sequence[str]) -> Column | None:
+    """A tick, and once ticked the technique's knobs; None while it is not ticked.
+
+    others: further models that a knob may name, as words of which the last is the id.
+    """
     with st.container(border=True, gap="small", key=f"technique_{spec.id}"):
         with st.container(gap=None):
             ticked = st.checkbox(f"**{plain(spec.title)}**", key=spec.id, bind="query-params")
             st.caption(plain(spec.summary))
         if not ticked:
             return None
-        return Column(spec.id, _grid_values(spec), optional=True)
+        return Column(spec.id, _grid_values(spec, others), optional=True)
 
 
-def _grid_values(spec: TechniqueSpec) -> dict[str, Sequence[KnobValue]]:
+def _grid_values(spec: TechniqueSpec, others: Sequence[str]) -> dict[str, Sequence[KnobValue]]:
     chosen: dict[str, Sequence[KnobValue]] = {}
     with st.grid("auto", min_column_width=220, gap="small"):
         for knob in spec.config.knobs():
-            if is_shown(knob, chosen):
-                chosen[knob.name] = several_values(knob, f"{spec.id}.{knob.name}")
+            if is_shown(knob, chosen) and (others or not knob.names_model):
+                key = f"{spec.id}.{knob.name}"
+                chosen[knob.name] = several_models(knob, key, others) if knob.names_model else several_values(knob, key)
     return chosen
+
+
+def several_models(knob: Knob, key: str, others: Sequence[str]) -> list[KnobValue]:
+    """One or more other models, or none."""
+    picked: list[str] = st.multiselect(
+        title_of(knob.name), others, key=key, help=plain(knob.help), placeholder="None: made from this model", bind="query-params"
+    )
+    return parsed(knob, [words.rpartition(" ")[2] for words in picked])
 
 
 def is_shown(knob: Knob, chosen: Mapping[str, Sequence[KnobValue]]) -> bool:

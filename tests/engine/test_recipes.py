@@ -35,6 +35,8 @@ def _values(knob: Knob) -> st.SearchStrategy[object]:
         return st.sampled_from(knob.choices)
     if knob.type is bool:
         return st.booleans()
+    if knob.names_model:
+        return st.text("0123456789abcdef", max_size=64)
     if knob.type is int:
         return st.integers(int(knob.low or 0), int(knob.high or 0))
     return st.floats(knob.low, knob.high)

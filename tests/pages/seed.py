@@ -41,12 +41,12 @@ INVENTED = (
 )
 
 
-def seed_artifact(storage: Storage, name: str = "MiniLM-L6") -> Artifact:
+def seed_artifact(storage: Storage, name: str = "MiniLM-L6", card: ModelCard = CARD) -> Artifact:
     identity = uuid4().hex * 2
     with TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text("{}")
         storage.files.put_directory(identity, Path(folder))
-    return storage.artifacts.add(Artifact(identity, name, 90_868_376, datetime.now(UTC), CARD, "sample"))
+    return storage.artifacts.add(Artifact(identity, name, 90_868_376, datetime.now(UTC), card, "sample"))
 
 
 NOISE_SEEN = SeriesNoise(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import pytest
@@ -79,6 +79,17 @@ def test_ticks_and_several_values_make_a_grid(home: Storage, open_page: Open) ->
     words = words_of(app)
     assert "7 runs, about" in words
     assert "2. Quantization: format int8. Pruning scores weights in full precision" in words
+
+
+def test_another_model_of_the_task_may_be_the_student(home: Storage, open_page: Open) -> None:
+    teacher = seed_artifact(home)
+    app = open_page("new_experiment", query={"suggested": "false", "distillation": "true"})
+    assert not [m for m in app.multiselect if m.key == "distillation.student"]
+    student = seed_artifact(home, name="Smaller", card=replace(CARD, parameters=CARD.parameters // 2))
+    chosen = {"distillation": "true", "distillation.student": f"Smaller {student.short_id}"}
+    app = open_page("new_experiment", query={"artifact": teacher.id, "suggested": "false"} | chosen)
+    assert recipes_of(app) == [f"distillation(student={student.short_id})"]
+    assert "Layers" not in [m.label for m in app.multiselect]
 
 
 def test_ticking_a_technique_adds_its_recipe(home: Storage, open_page: Open) -> None:

@@ -1,13 +1,16 @@
-"""Distillation: makes a student of the model's own layers, trains it, writes it, reads back what it is."""
+"""Distillation: takes a student of the model's own layers, or an uploaded one, trains it, writes it, reads back what it is."""
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from engine.domain.artifact import ModelCard
 from engine.domain.deployment import Applied, Deployment, Variant
 from engine.domain.errors import NothingChanged, StageError
 from engine.domain.experiment import LOSS_CURVE, Attachment, Progress, StageFacts
@@ -28,7 +31,7 @@ Attributes = dict[str, dict[str, Any]]
 
 
 class Distillation:
-    """The student starts from the teacher's weights: layers evenly spread (DistilBERT), the neurons that matter most."""
+    """A student that is made here starts from the teacher's weights: layers evenly spread (DistilBERT), the neurons that matter most."""
 
     spec = SPEC
 
@@ -39,28 +42,60 @@ class Distillation:
         fails before any gain, NothingChanged when the student is as large as the teacher.
         """
         began = time.perf_counter()
-        module = load_module(deployment.variant, deployment.card)
-        example = tuple(torch.from_numpy(context.calibration[0][name][:1]) for name in module.inputs)
-        before, macs = shape_of_module(module), macs_of(module, example)
-        attributes = _narrow(module, config, context, example)
-        dropped = _shorten(module, config)
-        taught = distil(module, deployment, context, _course(config), title="Distillation", start=0.2)
-        variant = save_variant(module, context.scratch, attributes, deployment.variant)
-        written = shape_of_file(Path(variant.directory) / WEIGHTS, before)
+        teacher = load_module(deployment.variant, deployment.card)
+        example = tuple(torch.from_numpy(context.calibration[0][name][:1]) for name in teacher.inputs)
+        before, macs = shape_of_module(teacher), macs_of(teacher, example)
+        student = _student(teacher, deployment, config, context, example)
+        like = shape_of_module(student.module) if config.student else before
+        taught = distil(student.module, deployment, context, _course(config), title="Distillation", start=0.2)
+        variant = save_variant(student.module, context.scratch, student.attributes, student.origin)
+        written = shape_of_file(Path(variant.directory) / WEIGHTS, like)
         if written.parameters >= before.parameters:
             raise NothingChanged("The student is as large as its teacher.", mend="Choose fewer layers or a smaller width.")
-        facts = compare(before, written) | dropped | {"macs_before": macs, "macs_after": macs_of(module, example)} | taught.facts
+        facts = compare(before, written) | student.facts | {"macs_before": macs, "macs_after": macs_of(student.module, example)} | taught.facts
         curve = Attachment(LOSS_CURVE, [taught.curve])
         stage = StageFacts(self.spec.id, time.perf_counter() - began, facts, taught.remarks, (curve,))
-        return Applied(deployment.with_(variant=variant), stage)
+        return Applied(deployment.with_(card=student.card, variant=variant), stage)
 
     def reshape(self, deployment: Deployment, config: DistillationConfig, context: Context) -> Variant:
         """The student before its training."""
-        module = load_module(deployment.variant, deployment.card)
-        example = tuple(torch.from_numpy(context.calibration[0][name][:1]) for name in module.inputs)
-        attributes = _narrow(module, config, context, example)
-        _shorten(module, config)
-        return save_variant(module, context.scratch, attributes, deployment.variant)
+        teacher = load_module(deployment.variant, deployment.card)
+        example = tuple(torch.from_numpy(context.calibration[0][name][:1]) for name in teacher.inputs)
+        student = _student(teacher, deployment, config, context, example)
+        return save_variant(student.module, context.scratch, student.attributes, student.origin)
+
+
+@dataclass(frozen=True, slots=True)
+class _Student:
+    """What is about to learn. origin: the files it comes from; attributes: what cutting changed on its modules."""
+
+    module: Traceable
+    card: ModelCard
+    origin: Variant
+    attributes: Attributes
+    facts: dict[str, float | int | str | bool]
+
+
+def _student(
+    teacher: Traceable, deployment: Deployment, config: DistillationConfig, context: Context, example: tuple[torch.Tensor, ...]
+) -> _Student:
+    """The uploaded student, or `teacher` cut in place. Raises StageError when the two do not read the same words."""
+    if not config.student:
+        attributes = _narrow(teacher, config, context, example)
+        return _Student(teacher, deployment.card, deployment.variant, attributes, _shorten(teacher, config))
+    other = context.models[config.student]
+    _demand_same_words(Path(other.directory), Path(deployment.variant.directory))
+    origin = Variant(other.directory)
+    return _Student(load_module(origin, other.card), other.card, origin, {}, {"student": config.student, "student_architecture": other.card.architecture})
+
+
+def _demand_same_words(student: Path, teacher: Path) -> None:
+    files = [directory / "tokenizer.json" for directory in (student, teacher)]
+    if not all(file.is_file() for file in files):
+        return
+    words = [json.loads(file.read_text(encoding="utf-8"))["model"].get("vocab") for file in files]
+    if words[0] != words[1]:
+        raise StageError("The student's tokenizer has other words than the model's.", mend="Choose a student with the same tokenizer.json.")
 
 
 def _narrow(module: Traceable, config: DistillationConfig, context: Context, example: tuple[torch.Tensor, ...]) -> Attributes:

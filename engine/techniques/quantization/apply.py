@@ -1,11 +1,11 @@
-"""Quantization: says which number formats the runtime shall realise when it lowers."""
+"""Quantization: says which number formats the runtime shall realise when it lowers, and trains for them if asked to."""
 
 from __future__ import annotations
 
 import time
 
 from engine.domain.deployment import Applied, Deployment, Formats, NumberFormat, QuantizationMode
-from engine.domain.experiment import StageFacts
+from engine.domain.experiment import LOSS_CURVE, Attachment, StageFacts
 from engine.domain.ports import Context
 from engine.techniques.quantization.spec import SPEC, KVCache, Mode, QuantizationConfig
 
@@ -32,4 +32,13 @@ class Quantization:
             "format_requested": str(config.format), "mode_requested": str(config.mode),
             **{f"{name}_requested": str(value) if isinstance(value, str) else value for name, value in asked.items()},
         }  # fmt: skip
-        return Applied(deployment.with_(formats=formats), StageFacts(self.spec.id, time.perf_counter() - began, facts))
+        deployment = deployment.with_(formats=formats)
+        if not config.qat:
+            return Applied(deployment, StageFacts(self.spec.id, time.perf_counter() - began, facts))
+        # torchao's training is not loaded by the recipes that do without
+        from engine.techniques.quantization.aware import train_aware
+
+        variant, taught = train_aware(deployment, config, context)
+        curve = Attachment(LOSS_CURVE, [taught.curve])
+        stage = StageFacts(self.spec.id, time.perf_counter() - began, facts | taught.facts, taught.remarks, (curve,))
+        return Applied(deployment.with_(variant=variant), stage)

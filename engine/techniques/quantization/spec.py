@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from engine.domain.artifact import ArtifactFormat
 from engine.domain.deployment import SMOOTHING, WeightCalibration
-from engine.domain.knobs import Config, knob
+from engine.domain.knobs import Config, KnobValue, knob
 from engine.domain.recipe import TechniqueId
 from engine.domain.technique import After, Family, Obstacle, Phase, Situation, TechniqueSpec
 from engine.techniques.quantization.support import unsupported_knobs, unsupported_reason
@@ -33,6 +34,9 @@ class KVCache(StrEnum):
 
 
 _INTEGERS = ("int8", "int4")
+_TRAINING = ("qat", "minutes", "steps", "sentences")
+"""Knobs of what happens before any runtime quantizes, so that every runtime heeds them."""
+_QAT = {"qat": ("true",)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,15 +77,47 @@ class QuantizationConfig(Config):
         "quantizer saw scores so much; 0 lets every layer be quantized",
         shown_when={"format": _INTEGERS},
     )  # fmt: skip
+    qat: bool = knob(
+        False, help="Quantization-aware training: the weights learn to be rounded, towards the answers of the unrounded model",
+        shown_when={"format": _INTEGERS},
+    )  # fmt: skip
+    minutes: float = knob(10.0, low=0.05, high=1440.0, unit="min", help="Most time spent training", shown_when=_QAT)
+    steps: int = knob(0, low=0, high=10_000_000, help="Most training steps; 0: as many as the time allows", shown_when=_QAT)
+    sentences: int = knob(
+        40_000, low=0, high=1_000_000, shown_when=_QAT,
+        help="Unlabelled sentences added to a text model's training data, from the documentation of installed Python packages",
+    )  # fmt: skip
 
 
 def obstacles(config: QuantizationConfig, situation: Situation) -> list[Obstacle]:
+    training = _training_obstacles(config, situation)
     if TechniqueId("fpga") in situation.chosen:
-        return _array_obstacles(config)
+        return training + _array_obstacles(config)
     format, mode = str(config.format), str(config.mode)
     found = unsupported_reason(situation, format, mode)
-    asked = {name: value for name, value in config.spelled().items() if name not in ("format", "mode")}
-    return [found] if found else unsupported_knobs(situation, format, mode, asked)
+    return training + ([found] if found else unsupported_knobs(situation, format, mode, _asked(config)))
+
+
+def _asked(config: QuantizationConfig) -> dict[str, KnobValue]:
+    """Knobs off their defaults that are the runtime's or the array's to heed."""
+    return {name: value for name, value in config.spelled().items() if name not in ("format", "mode", *_TRAINING)}
+
+
+def _training_obstacles(config: QuantizationConfig, situation: Situation) -> list[Obstacle]:
+    card = situation.card
+    if not config.qat:
+        return []
+    if str(config.format) not in _INTEGERS:
+        return [Obstacle(f"Quantization-aware training is for integers; {config.format} is close enough without.", "Leave qat out.")]
+    if card.format is ArtifactFormat.ONNX:
+        return [Obstacle("Quantization-aware training needs a model's modules, and an ONNX graph no longer has them.",
+                         "Upload the Hugging Face directory the graph was exported from.")]  # fmt: skip
+    if not card.operators.get("Linear", 0) or card.operators.get("Conv2d", 0) >= card.operators["Linear"]:
+        return [Obstacle("Quantization-aware training rounds linear layers, and this model computes in convolutions.",
+                         "Leave qat out; calibrated int8 keeps a CNN's accuracy, and fallback=0.99 what it does not.")]  # fmt: skip
+    if card.task.takes_text and not card.has_tokenizer:
+        return [Obstacle("There is no tokenizer to make training inputs with.", "Upload tokenizer.json next to the weights.")]
+    return []
 
 
 def _array_obstacles(config: QuantizationConfig) -> list[Obstacle]:
@@ -90,7 +126,7 @@ def _array_obstacles(config: QuantizationConfig) -> list[Obstacle]:
         return [Obstacle(f"An FPGA's array multiplies integers, not {config.format}.", "Choose format=int8 or format=int4.")]
     if config.mode in (Mode.DYNAMIC, Mode.WEIGHT_ONLY):
         return [Obstacle(f"An FPGA's array has calibrated integers on both sides, no {config.mode} ones.", "Leave the mode to auto.")]
-    if others := [name for name in config.spelled() if name not in ("format", "mode")]:
+    if others := list(_asked(config)):
         return [Obstacle("An FPGA's array has one calibrated scale for each channel and nothing to set there.", f"Leave out {', '.join(others)}.")]
     return []
 
@@ -111,6 +147,7 @@ SPEC = TechniqueSpec(
         ),
     ),
     obstacles=obstacles,
+    training_minutes=lambda config: config.minutes if config.qat else 0.0,
     suggested=(
         "quantization(format=int8)@openvino",
         "quantization(format=int8)@onnxruntime",

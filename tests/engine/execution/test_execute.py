@@ -66,7 +66,7 @@ class Bench:
         return {r.block for r in self.storage.runs.rounds(run.id)}
 
     def key(self, experiment: Experiment, run: Run) -> str:
-        return transform_key(self.artifact, plan_of(run, self.artifact), experiment, self.settings)
+        return transform_key(self.artifact, plan_of(run, self.artifact, self.storage), experiment, self.settings)
 
     def spoil(self, experiment: Experiment, recipe: str) -> Experiment:
         """Leave broken files where the transform of this recipe will be looked for; their owner."""
