@@ -47,7 +47,8 @@ def package(lowered: Lowered, card: ModelCard, into: Path, *, artifact_name: str
             archive.write(_SCRIPTS / "run_model.py", "model/run_model.py")
             archive.write(_SCRIPTS / script, "model/model.py")
             if script == "model_torch.py":
-                archive.write(Path(__file__).parent / "runtimes" / "integer_layers.py", "model/integer_layers.py")
+                for layers in ("integer_layers.py", "float8_layers.py"):
+                    archive.write(Path(__file__).parent / "runtimes" / layers, f"model/{layers}")
             about = _about(lowered, card, source)
             archive.writestr("model/model.json", json.dumps(about, indent=1))
             needed = (*packages, "numpy", *(("tokenizers",) if (source / "tokenizer.json").exists() else ()))

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from engine.domain.host import Environment, HostFacts
-from engine.hardware.accelerators import device_runtimes, usable
+from engine.hardware.accelerators import device_formats, device_runtimes, usable
 
 LIBRARIES = ("torch", "transformers", "torchao", "onnx", "onnxruntime", "openvino", "nncf", "numpy")
 """What can change a measured number when its version changes."""
@@ -40,6 +40,7 @@ def this_host() -> HostFacts:
         cpu_flags=flags,
         accelerators=tuple(str(device) for device in usable()),
         device_runtimes=device_runtimes(),
+        device_formats=device_formats(),
     )
 
 

@@ -12,7 +12,7 @@ from engine.catalogue import TECHNIQUES
 from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
 from engine.domain.recipe import RuntimeId
 from engine.domain.technique import RunsOn, Situation
-from engine.hardware.accelerators import accelerators, device_runtimes, torch_build, usable
+from engine.hardware.accelerators import accelerators, device_formats, device_runtimes, torch_build, usable
 from engine.host import this_host
 from engine.measure.boards import boards
 from engine.settings import Settings
@@ -47,7 +47,7 @@ def _host(settings: Settings) -> list[Finding]:
     host = this_host()
     calibrated = open_storage(settings).hosts.calibration(host.name)
     return [
-        Finding("processor", True, f"{host.cpu}, {host.cores} cores, {host.memory_bytes / 2**30:.1f} GiB"),
+        Finding("processor", True, f"{host.cpu}, {host.cores} core{'s'[: host.cores > 1]}, {host.memory_bytes / 2**30:.1f} GiB"),
         Finding("native int8 products (VNNI)", host.has_vnni, "" if host.has_vnni else "activations get 7 bits on eager and inductor",
                 "" if host.has_vnni else "int8 pays less here; run it on a host with AVX-512 VNNI or AVX-VNNI."),
         Finding("native bf16 arithmetic", host.has_bf16, "" if host.has_bf16 else "openvino refuses bf16 here",
@@ -67,6 +67,8 @@ def _accelerators() -> list[Finding]:
             seen_by_driver, library = boards(), _installed("nvidia-ml-py")
             words = ", ".join(b.name for b in seen_by_driver) or library
             found.append(Finding("power meter of the GPU", bool(seen_by_driver), words, "" if library else "pip install nvidia-ml-py"))
+        fp8 = "fp8" in device_formats()
+        found.append(Finding("fp8 products on it", fp8, "", "" if fp8 else "Choose int8, or a GPU from NVIDIA's Ada and Hopper or AMD's CDNA 3 on."))
         runtimes = device_runtimes()
         return [*found, *(Finding(f"runtime {r} on it", str(r) in runtimes, "", "" if str(r) in runtimes else f"{MENDS[r]}.") for r in RuntimeId)]
     if seen:
@@ -114,10 +116,11 @@ def _techniques() -> list[Finding]:
 def _card(task: TaskId) -> ModelCard:
     """A model of ordinary size, for obstacles to judge."""
     operators = {"Conv2d": 20, "Linear": 1} if task is TaskId.IMAGE_CLASSIFIER else {"Linear": 36}
-    heads = 0 if task is TaskId.IMAGE_CLASSIFIER else 12
+    is_text = task is not TaskId.IMAGE_CLASSIFIER
+    heads = 12 if is_text else 0
     return ModelCard(
         ArtifactFormat.HUGGINGFACE, task, "a model", 22_000_000, "float32", (), operators=operators, num_layers=6,
-        num_heads=heads, num_kv_heads=heads, hidden_size=384, intermediate_size=1536, head_dim=32, vocab_size=30522,
+        num_heads=heads, num_kv_heads=heads, hidden_size=384, intermediate_size=1536, head_dim=32, vocab_size=30522, has_tokenizer=is_text,
     )  # fmt: skip
 
 

@@ -18,6 +18,8 @@ class HostFacts:
     """Devices that the installed torch can use, as `kind:name` (see engine.hardware.accelerators)."""
     device_runtimes: tuple[str, ...] = ()
     """Runtimes that can open a model on a device of this host."""
+    device_formats: tuple[str, ...] = ()
+    """Number formats that all of them multiply and not every device does."""
 
     @property
     def has_vnni(self) -> bool:

@@ -97,11 +97,12 @@ def place(model, name, tensor):
 
 
 def install_quantized(model, tensors, mode):
-    """Replace the layers that `tensors` has integers for, and take those out of it."""
+    """Replace the layers that `tensors` has fewer bits for, and take those out of it."""
     firsts = [name.removesuffix(".qweight") for name in tensors if name.endswith(".qweight")]
     if not firsts:
         return
     import integer_layers as layers
+    from float8_layers import Float8Linear
 
     owners = {}
     for path, module in model.named_modules():
@@ -114,7 +115,9 @@ def install_quantized(model, tensors, mode):
             parent, _, leaf = path.rpartition(".")
             bias = tensors.pop(f"{path}.bias", None)
             if isinstance(model.get_submodule(path), nn.Embedding):
-                layer = layers.Int8Embedding(parts.qweight, parts.scale)
+                layer = layers.EightBitEmbedding(parts.qweight, parts.scale)
+            elif parts.qweight.is_floating_point():
+                layer = Float8Linear(parts.qweight, parts.scale, bias)
             elif parts.zero is not None:
                 layer = layers.WeightInt4Linear(parts.qweight, parts.scale, parts.zero, bias)
             elif mode == "dynamic":

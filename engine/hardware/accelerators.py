@@ -12,14 +12,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _ASK_SECONDS = 10
+_FP8_CAPABILITY = (8, 9)
+"""Of NVIDIA's Ada; Hopper and Blackwell have more."""
+_FP8_TARGETS = range(90400, 100000)
+"""gfx940 on, AMD's CDNA 3 and later, as the kernel's driver writes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """`kind` as torch.accelerator names it: cuda (ROCm too), xpu or mps."""
+    """`kind` as torch.accelerator names it: cuda (ROCm too), xpu or mps. `has_fp8`: it multiplies floats of eight bits."""
 
     kind: str
     name: str
+    has_fp8: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
@@ -67,6 +72,12 @@ def device_runtimes() -> tuple[str, ...]:
     return tuple(found)
 
 
+def device_formats() -> tuple[str, ...]:
+    """Number formats that all usable devices multiply and not every device does."""
+    devices = usable()
+    return ("fp8",) if devices and all(device.has_fp8 for device in devices) else ()
+
+
 def _has_package(*names: str) -> bool:
     for name in names:
         try:
@@ -82,12 +93,19 @@ def _nvidia() -> list[Accelerator]:
         return []
     try:
         done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"],
             capture_output=True, text=True, timeout=_ASK_SECONDS, check=True,
         )  # fmt: skip
     except (subprocess.SubprocessError, OSError):
         return []  # a driver without a device, or one that hangs: nothing that could be used
-    return [Accelerator("cuda", line.strip()) for line in done.stdout.splitlines() if line.strip()]
+    lines = [line.rpartition(",") for line in done.stdout.splitlines() if line.strip()]
+    return [Accelerator("cuda", name.strip(), _capability(words) >= _FP8_CAPABILITY) for name, _, words in lines]
+
+
+def _capability(words: str) -> tuple[int, ...]:
+    """`8.9` as numbers; empty where the driver does not tell."""
+    parts = words.strip().split(".")
+    return tuple(int(part) for part in parts) if all(part.isdecimal() for part in parts) else ()
 
 
 def _amd() -> list[Accelerator]:
@@ -97,7 +115,8 @@ def _amd() -> list[Accelerator]:
         words = dict(line.split(maxsplit=1) for line in node.read_text().splitlines() if " " in line)
         if words.get("simd_count", "0") != "0":
             name = (node.parent / "name").read_text().strip() if (node.parent / "name").exists() else ""
-            found.append(Accelerator("cuda", f"AMD {name or 'GPU'}"))
+            target = int(words.get("gfx_target_version", "0"))
+            found.append(Accelerator("cuda", f"AMD {name or 'GPU'}", target in _FP8_TARGETS))
     return found
 
 

@@ -1,7 +1,8 @@
 """Quantized layers on an accelerator: the files of engine.runtimes.torch_quantization, multiplied by the device's kernels.
 
-The kernels are those that torchao calls on CUDA (`_int_mm`, `_weight_int4pack_mm`); our files hold what they take, so that
-nothing is quantized twice. Written, unmeasured: int8 runs on the CPU in tests, int4 is traced with fake `cuda` tensors.
+The kernels are those that torchao calls on CUDA (`_int_mm`, `_weight_int4pack_mm`, `_scaled_mm`); our files hold what they
+take, so that nothing is quantized twice. Written, unmeasured: int8 and fp8 run on the CPU in tests, int4 and fp8 are traced
+with fake `cuda` tensors.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from engine.domain.deployment import Formats, QuantizationMode
-from engine.runtimes.integer_layers import SMALLEST, Int8Embedding, unpack_int4
+from engine.runtimes.float8_layers import FLOAT8, Float8Linear
+from engine.runtimes.integer_layers import SMALLEST, EightBitEmbedding, unpack_int4
 
 FEWEST_ROWS = 32
 """cuBLAS multiplies integers from 17 rows on; fewer are filled up."""
@@ -80,6 +82,16 @@ class DeviceInt4Linear(nn.Module):
         return _finished(torch.ops.aten._weight_int4pack_mm(rows, self._packed, self.group_size, self.grid), self.bias, x)
 
 
+def as_fnuz(weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The same e4m3 numbers for AMD's CDNA 3, which reads these bits as half the value, and those of minus zero as no number."""
+    bits = weight.view(torch.int8)
+    return bits.masked_fill(bits == -128, 0).view(torch.float8_e4m3fnuz), scale * 2
+
+
+def _is_cdna3() -> bool:
+    return torch.version.hip is not None and "gfx94" in torch.cuda.get_device_properties().gcnArchName
+
+
 def skip_zeros(module: nn.Module) -> int:
     """Hand the linear layers in which two of every four weights are zero to the sparse kernels; how many were taken.
 
@@ -109,7 +121,10 @@ def _finished(y: Tensor, bias: Tensor | None, like: Tensor) -> Tensor:
 def device_layer(module: nn.Module, bias: Tensor | None, formats: Formats, *, qweight: Any, scale: Any, zero: Tensor | None) -> nn.Module:
     """What takes a layer's place on an accelerator (see engine.runtimes.torch_quantization.install_quantized)."""
     if isinstance(module, nn.Embedding):
-        return Int8Embedding(qweight, scale)
+        return EightBitEmbedding(qweight, scale)
+    if qweight.dtype is FLOAT8:
+        weight, scale = as_fnuz(qweight, scale) if _is_cdna3() else (qweight, scale)
+        return Float8Linear(weight, scale, bias)
     if zero is not None:
         return DeviceInt4Linear(qweight, scale, zero, bias)
     fits = all(size % _GRAIN == 0 for size in qweight.shape)

@@ -164,8 +164,8 @@ class WeightInt4Linear(IntegerLinear):
         return _add_bias(self.multiply(x.reshape(-1, x.shape[-1]).float()), self.bias, x)
 
 
-class Int8Embedding(nn.Module):
-    """A table of int8 rows, each with its scale."""
+class EightBitEmbedding(nn.Module):
+    """A table of rows of int8 or of floats of eight bits, each with its scale."""
 
     def __init__(self, weight: Tensor, scale: Tensor) -> None:
         super().__init__()
@@ -177,7 +177,9 @@ class Int8Embedding(nn.Module):
     scale: Tensor
 
     def forward(self, ids: Tensor) -> Tensor:
-        return nn.functional.embedding(ids, self.weight) * nn.functional.embedding(ids, self.scale)
+        # as bytes, because not every device looks up floats of eight bits
+        rows = nn.functional.embedding(ids, self.weight.view(torch.int8)).view(self.weight.dtype)
+        return rows.to(self.scale.dtype) * nn.functional.embedding(ids, self.scale)
 
 
 def _add_bias(y: Tensor, bias: Tensor | None, like: Tensor) -> Tensor:

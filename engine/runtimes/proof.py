@@ -85,7 +85,7 @@ def layer_facts(layers: Sequence[Layer], formats: Formats) -> tuple[Facts, tuple
     return facts, (Attachment(LAYERS, {"wanted": str(formats.weights), "layers": rows}),)
 
 
-_BITS = {NumberFormat.INT8: 8, NumberFormat.INT4: 4}
+_BITS = {NumberFormat.INT8: 8, NumberFormat.FP8: 8, NumberFormat.INT4: 4}
 
 
 def demand(formats: Formats, census: Census, integer_operators: tuple[str, ...], where: str) -> None:

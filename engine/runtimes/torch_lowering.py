@@ -21,13 +21,15 @@ from engine.domain.experiment import Progress, StageFacts
 from engine.domain.ports import Context
 from engine.domain.recipe import RuntimeId
 from engine.runtimes.device_layers import device_layer
-from engine.runtimes.integer_layers import Int8Embedding, IntegerLinear, WeightInt4Linear, activation_bits
+from engine.runtimes.float8_layers import Float8Linear
+from engine.runtimes.integer_layers import EightBitEmbedding, IntegerLinear, WeightInt4Linear, activation_bits
 from engine.runtimes.proof import Census, Facts, Layer, demand, layer_facts
 from engine.runtimes.torch_quantization import LINEAR, QWEIGHT, install_quantized, quantized_tensors
 from engine.tasks.loading import WEIGHTS, load_module, save_variant
 from engine.tasks.traceable import Traceable
 
-_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I8": 8}
+_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I8": 8, "F8_E4M3": 8}
+_NARROW = (IntegerLinear, Float8Linear, EightBitEmbedding)
 HALF = {NumberFormat.BF16: torch.bfloat16, NumberFormat.FP16: torch.float16}
 
 
@@ -81,6 +83,8 @@ def settled(formats: Formats, task: TaskId) -> Formats:
             return Formats(weights=NumberFormat.INT8, mode=bare)
         case NumberFormat.INT8, QuantizationMode.DYNAMIC | QuantizationMode.WEIGHT_ONLY:
             return Formats(weights=NumberFormat.INT8, mode=formats.mode)
+        case NumberFormat.FP8, QuantizationMode.NONE | QuantizationMode.DYNAMIC:
+            return Formats(weights=NumberFormat.FP8, mode=QuantizationMode.DYNAMIC)
         case NumberFormat.INT4, QuantizationMode.NONE | QuantizationMode.WEIGHT_ONLY:
             return Formats(weights=NumberFormat.INT4, mode=QuantizationMode.WEIGHT_ONLY, group_size=formats.group_size)
     raise StageError(
@@ -105,7 +109,7 @@ def _write(module: Traceable, formats: Formats, directory: Path, like: Variant) 
     if formats.weights in HALF:
         to_half(module, HALF[formats.weights])
     save_variant(module, directory, {}, like)
-    if formats.weights not in (NumberFormat.INT8, NumberFormat.INT4):
+    if formats.is_plain or formats.weights in HALF:
         return
     quantized = quantized_tensors(module.model, formats)
     replaced = {name.removesuffix(QWEIGHT) + ".weight" for name in quantized if name.endswith(QWEIGHT)}
@@ -125,37 +129,43 @@ def _prove(lowered: Lowered, card: ModelCard, formats: Formats, linear_layers: i
     """Facts from the file's header and from the module that it opens to."""
     census, group_sizes = _census(Path(lowered.directory) / WEIGHTS)
     module = open_torch(lowered, card)
-    integer = Counter(type(m).__name__ for m in module.modules() if isinstance(m, (IntegerLinear, Int8Embedding)))
+    narrow = Counter(type(m).__name__ for m in module.modules() if isinstance(m, _NARROW))
     kept = [path for path, m in module.named_modules() if type(m) in LINEAR]
-    census.operators |= integer
-    demand(formats, census, tuple(integer), str(lowered.runtime))
+    census.operators |= narrow
+    demand(formats, census, tuple(narrow), str(lowered.runtime))
     if formats.weights in HALF and not census.elements.get(16):
         raise NothingChanged(f"No weight is {formats.weights} after conversion to it.", mend="Choose another format.")
     facts: Facts = {"format": str(formats.weights), **census.facts()}
+    if formats.weights is NumberFormat.FP8:
+        facts["fp8_weights"] = facts.pop("int8_weights")
     if formats.mode is QuantizationMode.NONE:
         return StageFacts(str(lowered.runtime), 0.0, facts)
-    stayed, attachments = layer_facts(_layers(module, max(group_sizes, default=0)), formats)
+    stayed, attachments = layer_facts(_layers(module, formats, max(group_sizes, default=0)), formats)
     facts |= stayed
     facts |= {
         "mode": str(formats.mode), "linear_layers": linear_layers, "linear_layers_quantized": linear_layers - len(kept),
         "linear_layers_kept": ", ".join(kept[:8]),
     }  # fmt: skip
     if formats.mode is QuantizationMode.DYNAMIC:
-        facts["activation_bits"] = activation_bits()
+        facts["activation_bits"] = _activation_bits(formats)
     if group_sizes:
         facts["group_sizes"] = ", ".join(str(size) for size in sorted(group_sizes))
     return StageFacts(str(lowered.runtime), 0.0, facts, _remarks(formats, kept), attachments)
 
 
-def _layers(module: nn.Module, group_size: int) -> list[Layer]:
-    """Linear layers and integer tables as the opened module has them."""
-    found = []
+def _activation_bits(formats: Formats) -> int:
+    return 8 if formats.weights is NumberFormat.FP8 else activation_bits()
+
+
+def _layers(module: nn.Module, formats: Formats, group_size: int) -> list[Layer]:
+    """Linear layers and tables of eight bits as the opened module has them."""
+    found, eight = [], str(NumberFormat.FP8 if formats.weights is NumberFormat.FP8 else NumberFormat.INT8)
     for path, part in module.named_modules():
         kind = type(part).__name__
-        if isinstance(part, (IntegerLinear, Int8Embedding)):
-            narrow = isinstance(part, WeightInt4Linear)
-            shape = (part.num_embeddings, part.embedding_dim) if isinstance(part, Int8Embedding) else part.shape
-            found.append(Layer(path, kind, shape, "int4" if narrow else "int8", group_size if narrow else 0))
+        if isinstance(part, _NARROW):
+            is_int4 = isinstance(part, WeightInt4Linear)
+            shape = (part.num_embeddings, part.embedding_dim) if isinstance(part, EightBitEmbedding) else part.shape
+            found.append(Layer(path, kind, shape, "int4" if is_int4 else eight, group_size if is_int4 else 0))
         elif type(part) in LINEAR:
             found.append(Layer(path, kind, tuple(part.weight.shape), "fp32"))
     return found
@@ -163,7 +173,7 @@ def _layers(module: nn.Module, group_size: int) -> list[Layer]:
 
 def _remarks(formats: Formats, kept: list[str]) -> tuple[str, ...]:
     found = []
-    if formats.mode is QuantizationMode.DYNAMIC and activation_bits() < 8:
+    if formats.mode is QuantizationMode.DYNAMIC and _activation_bits(formats) < 8:
         found.append("This CPU has no VNNI: activations get 7 bits, because products of 8 bits would overflow.")
     if kept:
         found.append(f"{len(kept)} linear layers keep their format, because no kernel takes their shape.")

@@ -2,7 +2,7 @@
 
 A lowered directory holds one `model.safetensors`. A quantized layer at `path` has there
 
-    path.qweight   int8 (out, in), or uint8 (out, in / 2) with two int4 values a byte
+    path.qweight   int8 or e4m3 (out, in), or uint8 (out, in / 2) with two int4 values a byte
     path.scale     fp32 (out,); int4: bf16 (out, groups)
     path.zero      int4 only: bf16 (out, groups)
     path.bias      fp32 (out,), where the layer has one
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from engine.domain.deployment import Formats, NumberFormat, QuantizationMode
+from engine.runtimes.float8_layers import FLOAT8, GRAIN, Float8Linear, quantize_float8
 from engine.runtimes.integer_layers import (
     DynamicInt8Linear,
-    Int8Embedding,
+    EightBitEmbedding,
     WeightInt4Linear,
     WeightInt8Linear,
     pack_int4,
@@ -31,7 +32,7 @@ from engine.runtimes.integer_layers import (
 
 QWEIGHT = ".qweight"
 LARGE_TABLE = 1024
-"""Embeddings of at least so many rows are worth integers."""
+"""Embeddings of at least so many rows are worth fewer bits."""
 GROUP_SIZES = (64, 32, 128)
 """That the int4 kernel knows, as tried when the user names none."""
 LINEAR = (nn.Linear, Conv1D)
@@ -41,17 +42,22 @@ def quantized_tensors(model: nn.Module, formats: Formats) -> dict[str, Tensor]:
     """What takes the place of the weights that can be `formats`, by tensor name.
 
     Weights that are shared (a causal LM's embedding and head) appear once, under the
-    first layer's name, and in int8 always. A layer whose shape no kernel takes is left out.
+    first layer's name, and in eight bits always. A layer whose shape no kernel takes is left out.
     """
     tensors: dict[str, Tensor] = {}
     for paths in _owners(model).values():
         modules: list[Any] = [model.get_submodule(path) for path in paths]
         if not any(_wanted(module) for module in modules):
             continue
-        narrow = formats.weights is NumberFormat.INT4 and len(modules) == 1 and type(modules[0]) in LINEAR
         weight = modules[0].weight.detach().float()
         weight = weight.t().contiguous() if isinstance(modules[0], Conv1D) else weight
-        parts = _int4(weight, formats.group_size) if narrow else _int8(weight)
+        multiplied = any(type(module) in LINEAR for module in modules)
+        if formats.weights is NumberFormat.FP8:
+            parts = _float8(weight, multiplied)
+        elif formats.weights is NumberFormat.INT4 and len(modules) == 1 and multiplied:
+            parts = _int4(weight, formats.group_size)
+        else:
+            parts = _int8(weight)
         tensors |= {f"{paths[0]}.{name}": part for name, part in parts.items()}
     return tensors
 
@@ -61,7 +67,7 @@ def install_quantized(
 ) -> bool:
     """Put quantized layers where `tensors` has them and take their parts out of it; whether there were any.
 
-    Layers that shared a weight share the integers. make: makes a layer for another device than the CPU.
+    Layers that shared a weight share what took its place. make: makes a layer for another device than the CPU.
     """
     owners = {paths[0]: paths for paths in _owners(model).values()}
     firsts = [name.removesuffix(QWEIGHT) for name in tensors if name.endswith(QWEIGHT)]
@@ -93,6 +99,14 @@ def _int8(weight: Tensor) -> dict[str, Tensor]:
     return {"qweight": qweight, "scale": scale}
 
 
+def _float8(weight: Tensor, multiplied: bool) -> dict[str, Tensor]:
+    """Empty when no kernel multiplies the shape."""
+    if multiplied and any(side % GRAIN for side in weight.shape):
+        return {}
+    qweight, scale = quantize_float8(weight)
+    return {"qweight": qweight, "scale": scale}
+
+
 def _int4(weight: Tensor, group_size: int) -> dict[str, Tensor]:
     """Half-quadratic quantization (HQQ), which needs no data; empty when no kernel takes the shape."""
     sizes = (group_size,) if group_size else GROUP_SIZES
@@ -115,7 +129,9 @@ def _layer(
     module: nn.Module, bias: Tensor | None, formats: Formats, *, qweight: Any, scale: Any, zero: Tensor | None
 ) -> nn.Module:
     if isinstance(module, nn.Embedding):
-        return Int8Embedding(qweight, scale)
+        return EightBitEmbedding(qweight, scale)
+    if qweight.dtype is FLOAT8:
+        return Float8Linear(qweight, scale, bias)
     if zero is not None:
         return WeightInt4Linear(qweight, scale, zero, bias)
     if formats.mode is QuantizationMode.DYNAMIC:

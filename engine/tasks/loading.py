@@ -129,7 +129,7 @@ def _load_variant(directory: Path, card: ModelCard, adopt: Adopt | None) -> nn.M
         model = auto.from_config(config, dtype=torch.float32, attn_implementation=_attention(auto, config))
     model.tie_weights()
     _drop_unused(model, card)
-    tensors = load_file(directory / WEIGHTS)
+    tensors, shared = load_file(directory / WEIGHTS), _shared(model)
     replaced = adopt(model, tensors) if adopt else False
     expected = _names_of(model)
     if tensors.keys() != expected:
@@ -140,7 +140,9 @@ def _load_variant(directory: Path, card: ModelCard, adopt: Adopt | None) -> nn.M
         )
     for name, tensor in tensors.items():
         place_tensor(model, name, tensor.float() if tensor.is_floating_point() else tensor)
-    if not replaced:
+    if replaced:
+        _share(model, shared)
+    else:
         model.tie_weights()
     _set_attributes(model, _attributes_of(directory))
     return model  # type: ignore[no-any-return]
@@ -168,6 +170,22 @@ def _names_of(model: nn.Module) -> set[str]:
     shared = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     first = {name for name, _ in model.named_parameters()}
     return set(model.state_dict()) - (shared - first)
+
+
+def _shared(model: nn.Module) -> dict[str, str]:
+    """Names of parameters that are another one's as well, with the name under which a file holds it."""
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    return {name: first[id(parameter)] for name, parameter in every if first[id(parameter)] != name}
+
+
+def _share(model: nn.Module, shared: dict[str, str]) -> None:
+    """As tie_weights, which knows no layers that keep something else than a parameter."""
+    for name, first in shared.items():
+        path, _, leaf = name.rpartition(".")
+        module = model.get_submodule(path)
+        if leaf in module._parameters:
+            module._parameters[leaf] = model.get_parameter(first)
 
 
 def _attributes_of(directory: Path) -> dict[str, dict[str, Any]]:

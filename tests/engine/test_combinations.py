@@ -64,6 +64,8 @@ def test_a_wrong_order_cannot_be_built() -> None:
         ("pruning(kind=semi_structured, sparsity=0.5)", "encoder", "this host has no GPU"),
         ("pruning(kind=semi_structured, sparsity=0.5, importance=sparsegpt)", "encoder", "two of every four"),
         ("quantization(format=fp8)", "encoder", "Hopper"),
+        ("quantization(format=fp8)+gpu(device=a100-80)", "encoder", "no units that multiply fp8"),
+        ("quantization(format=fp8)+gpu(device=h100)@openvino", "encoder", "openvino has no fp8"),
         ("pruning(kind=unstructured, recover=true)", "encoder", "would come back"),
         ("pruning(importance=sparsegpt)", "encoder", "single weights"),
         ("pruning(kind=unstructured, importance=taylor)", "encoder", "whole neurons"),

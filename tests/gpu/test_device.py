@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from engine.domain.deployment import Placement, Variant
+from engine.domain.deployment import Formats, NumberFormat, Placement, Variant
 from engine.executors.accelerator import AcceleratorExecutor
 from engine.executors.torch_local import EagerExecutor
+from engine.hardware.accelerators import device_formats
 from engine.measure.boards import board_meter, boards
-from engine.runtimes.device_layers import DeviceInt4Linear, DeviceInt8Linear, DeviceWeightInt8Linear
+from engine.profiling.torch_profiler import profile
+from engine.runtimes.device_layers import DeviceInt4Linear, DeviceInt8Linear, DeviceWeightInt8Linear, device_layer
+from engine.runtimes.float8_layers import Float8Linear, quantize_float8
 from engine.runtimes.integer_layers import pack_int4, quantize_int8
 from engine.tasks.loading import load_module
 from tests.models import tiny_bert, tiny_card, tiny_llama
@@ -46,6 +49,22 @@ def test_answers_agree_with_the_cpu_and_graphs_replay(tmp_path: Path) -> None:
     assert executor.device_ms > 0
     assert executor.peak_bytes() > 0
     assert not executor.unrecorded
+
+
+@needs_cuda
+@pytest.mark.parametrize("compiled", [False, True])
+def test_operators_are_profiled_on_the_device(compiled: bool, tmp_path: Path) -> None:
+    tiny_bert(tmp_path)
+    executor = AcceleratorExecutor(load_module(Variant(str(tmp_path)), tiny_card(tmp_path)), _placement(), compiled=compiled)
+    ids = np.arange(32, dtype=np.int64).reshape(2, 16) + 5
+    batch = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    executor.infer(batch)
+    found = profile(executor, lambda: executor.infer(batch), 3)
+    assert found is not None
+    products = [o for o in found.operators if o.type in ("linear", "addmm", "mm")]
+    # two layers of query, key, value, output and two of the feed-forward block
+    assert sum(o.calls for o in products) >= 12 and all(o.ms > 0 and o.flops for o in products)
+    assert any(o.type == "fused kernel" for o in found.operators) == compiled
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -82,6 +101,18 @@ def test_int4_agrees_with_its_floats() -> None:
     expected = x.float() @ ((values.float() - 8) * grid[0] + grid[1]).t().cuda()
     found = DeviceInt4Linear(pack_int4(values), scale, zero, None).cuda()(x).float()
     assert (found - expected).abs().max() < 0.03 * expected.abs().max()
+
+
+@pytest.mark.skipif("fp8" not in device_formats(), reason="no device here multiplies fp8")
+@pytest.mark.parametrize("rows", [1, 33])
+def test_float8_agrees_with_the_cpu(rows: int) -> None:
+    torch.manual_seed(0)
+    weight, x, bias = torch.randn(64, 256), torch.randn(rows, 256), torch.randn(64)
+    parts = quantize_float8(weight)
+    expected = Float8Linear(*parts, bias)(x)
+    placed = device_layer(torch.nn.Linear(256, 64), bias, Formats(weights=NumberFormat.FP8), qweight=parts[0], scale=parts[1], zero=None)
+    found = placed.cuda()(x.cuda()).cpu()
+    assert (found - expected).abs().max() < 0.02 * expected.abs().max()
 
 
 @needs_cuda

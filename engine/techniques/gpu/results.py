@@ -40,14 +40,21 @@ def demand_fit(projected: Projection) -> None:
     """Raises StageError, with the devices it would fit into, when memory would run out."""
     if projected.fits:
         return
-    needed = projected.memory
-    larger = [g.name for g in gpus() if g.memory_bytes >= needed.total]
+    larger = [g.name for g in gpus() if g.memory_bytes >= projected.memory.total]
     raise StageError(
-        f"It would run out of memory on {projected.device.name}: {needed.total / 1e9:.1f} GB are needed "
-        f"({needed.weights / 1e9:.1f} weights, {needed.cache / 1e9:.1f} KV cache, {needed.activations / 1e9:.1f} activations) "
-        f"and {projected.device.memory_bytes / 1e9:.0f} GB are there.",
+        shortage(projected),
         mend="Take fewer bits, a smaller batch or a shorter context"
         + (f", or a larger device: {', '.join(larger[:4])}." if larger else "; no device of the catalogue holds it."),
+    )
+
+
+def shortage(projected: Projection) -> str:
+    """What is needed and what is there, of a model that does not fit."""
+    needed = projected.memory
+    return (
+        f"It would run out of memory on {projected.device.name}: {needed.total / 1e9:.1f} GB are needed "
+        f"({needed.weights / 1e9:.1f} weights, {needed.cache / 1e9:.1f} KV cache, {needed.activations / 1e9:.1f} activations) "
+        f"and {projected.device.memory_bytes / 1e9:.0f} GB are there."
     )
 
 
@@ -116,7 +123,7 @@ def points(projected: Projection) -> tuple[RooflinePoint, ...]:
                 name=operator.name or str(operator.kind), kind=str(operator.kind), intensity=each.intensity,
                 flops_per_second=each.flops_per_second, share=each.total_seconds * times / busy, count=operator.count * times,
                 bound=str(each.bound), phase=phase,
-                format=projected.device.computes(projected.precision.compute) if operator.kind.on_array else "fp32",
+                format=projected.arithmetic if operator.kind.on_array else "fp32",
             )  # fmt: skip
             before = merged.get(key)
             merged[key] = replace(before, share=before.share + one.share, count=before.count + one.count) if before else one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,7 +11,7 @@ from engine.domain.knobs import Config, knob
 from engine.domain.metrics import Provenance
 from engine.domain.recipe import RuntimeId, TechniqueId
 from engine.domain.technique import After, Family, Obstacle, Phase, Situation, TechniqueSpec
-from engine.hardware.gpus import gpus
+from engine.hardware.gpus import gpu_of, gpus
 
 AUTO = "auto"
 DeviceChoice = StrEnum("DeviceChoice", {gpu.id.replace("-", "_").upper(): gpu.id for gpu in gpus()} | {"AUTO": AUTO})  # type: ignore[misc]
@@ -54,7 +55,8 @@ MENDS = {
 
 def obstacles(config: GpuConfig, situation: Situation) -> list[Obstacle]:
     if config.device != AUTO:
-        return []
+        gpu = gpu_of(str(config.device))
+        return _without_fp8(gpu.name, "Choose a device that has, such as l4, h100 or mi300x") if _lacks_fp8(situation, gpu.peaks) else []
     able, runtime = situation.host.device_runtimes, situation.runtime
     if not able:
         return [
@@ -69,7 +71,18 @@ def obstacles(config: GpuConfig, situation: Situation) -> list[Obstacle]:
         return [Obstacle("The KV cache of our onnxruntime graphs lies in the host's memory.", "Choose @eager or @inductor.")]
     if runtime is RuntimeId.ONNXRUNTIME and TechniqueId("quantization") in situation.chosen:
         return [Obstacle("onnxruntime's CUDA provider has no kernels for the integers of its quantizers.", "Choose @eager or @inductor.")]
+    if _lacks_fp8(situation, situation.host.device_formats):
+        return _without_fp8(", ".join(a.partition(":")[2] for a in situation.host.accelerators), "Project it with gpu(device=h100)")
     return []
+
+
+def _lacks_fp8(situation: Situation, formats: Collection[str]) -> bool:
+    quantization = situation.chosen.get(TechniqueId("quantization"))
+    return getattr(quantization, "format", "") == "fp8" and "fp8" not in formats
+
+
+def _without_fp8(device: str, mend: str) -> list[Obstacle]:
+    return [Obstacle(f"{device} has no units that multiply fp8: NVIDIA's Ada and Hopper and AMD's CDNA 3 on have.", f"{mend}, or choose format=int8.")]
 
 
 def provenance(config: GpuConfig, situation: Situation) -> Provenance:

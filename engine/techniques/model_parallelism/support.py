@@ -22,7 +22,7 @@ UNTRACED = ("Gte", "ModernBert", "NomicBert", "RoFormer")
 """Single-pass models whose graph was traced but not cut in two: a value of their rotary positions crosses every place.
 The other encoders and image classifiers that intake takes were cut and answered as the whole, tiny ones of each."""
 
-PACKED = ("int8", "int4")
+PACKED = ("int8", "int4", "fp8")
 """Number formats whose weights are laid out for the kernels of one worker."""
 
 MOST = 64

@@ -50,12 +50,16 @@ SUPPORT: tuple[Support, ...] = (
     Support(RuntimeId.EAGER, "int8", IMAGES, ("dynamic", "weight_only"), linear_only=True),
     Support(RuntimeId.EAGER, "int4", CAUSAL, ("weight_only",)),
     Support(RuntimeId.EAGER, "fp16", MODULES, ("auto",), needs="fp16"),
+    Support(RuntimeId.EAGER, "fp8", TEXTS | CAUSAL, ("dynamic",)),
+    Support(RuntimeId.EAGER, "fp8", IMAGES, ("dynamic",), linear_only=True),
     Support(RuntimeId.INDUCTOR, "bf16", MODULES, ("auto",)),
     Support(RuntimeId.INDUCTOR, "int8", TEXTS, ("dynamic", "weight_only")),
     Support(RuntimeId.INDUCTOR, "int8", CAUSAL, ("weight_only", "dynamic")),
     Support(RuntimeId.INDUCTOR, "int8", IMAGES, ("dynamic", "weight_only"), linear_only=True),
     Support(RuntimeId.INDUCTOR, "int4", CAUSAL, ("weight_only",)),
     Support(RuntimeId.INDUCTOR, "fp16", MODULES, ("auto",), needs="fp16"),
+    Support(RuntimeId.INDUCTOR, "fp8", TEXTS | CAUSAL, ("dynamic",)),
+    Support(RuntimeId.INDUCTOR, "fp8", IMAGES, ("dynamic",), linear_only=True),
     Support(RuntimeId.ONNXRUNTIME, "int8", TEXTS, ("dynamic", "static")),
     Support(RuntimeId.ONNXRUNTIME, "int8", TENSORS, ("static", "dynamic")),
     Support(RuntimeId.ONNXRUNTIME, "int8", CAUSAL, ("dynamic", "weight_only")),
@@ -134,10 +138,10 @@ def _unheeded(situation: Situation, format: str, mode: str, name: str, value: Kn
 
 def unsupported_reason(situation: Situation, format: str, mode: str) -> Obstacle | None:
     """Why this runtime cannot realise the format for this model here, or None."""
-    if format == "fp8":
+    if format == "fp8" and TechniqueId("gpu") not in situation.chosen:
         return Obstacle(
-            "Only GPUs from NVIDIA's Ada and Hopper and AMD's CDNA 3 on multiply fp8, and its kernels are not driven here yet.",
-            "Project it: python -m engine project MODEL --device h100 --recipe 'quantization(format=fp8)'.",
+            "Only GPUs multiply fp8, from NVIDIA's Ada and Hopper and AMD's CDNA 3 on.",
+            "Add +gpu() on a host that has one, or +gpu(device=h100) to project it.",
         )
     covering = [s for s in SUPPORT if s.format == format and s.covers(situation.card)]
     rows = [s for s in covering if s.runtime is situation.runtime]

@@ -129,7 +129,7 @@ def test_shared_weights_stay_shared(tiny: dict[str, Path], tmp_path: Path) -> No
     names = load_file(Path(lowered.directory) / "model.safetensors").keys()
     assert "model.embed_tokens.qweight" in names
     assert not any(name.startswith("lm_head") for name in names)
-    assert lowered.facts.facts["nodes_Int8Embedding"] == 1
+    assert lowered.facts.facts["nodes_EightBitEmbedding"] == 1
 
 
 @pytest.mark.parametrize("family", ["bert", "llama", "resnet"])
