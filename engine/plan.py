@@ -37,7 +37,7 @@ def make_plan(recipe: Recipe, card: ModelCard, host: HostFacts, models: Mapping[
     for choice in recipe.choices:
         refusals += chosen[choice.technique].obstacles(choice.config, situation)
     provenance = _weakest({stage.provenance for stage in stages})
-    refusals += _spread_obstacles(recipe, list(chosen.values()), host, stages)
+    refusals += _spread_obstacles(recipe, chosen, host, stages)
     return Plan(recipe, runtime, stages, tuple(dict.fromkeys(refusals)), provenance)
 
 
@@ -80,7 +80,7 @@ def _runtime_obstacles(situation: Situation) -> list[Obstacle]:
 
 
 def _spread_obstacles(
-    recipe: Recipe, chosen: list[TechniqueSpec], host: HostFacts, stages: tuple[Stage, ...]
+    recipe: Recipe, chosen: dict[TechniqueId, TechniqueSpec], host: HostFacts, stages: tuple[Stage, ...]
 ) -> list[Obstacle]:
     """Workers of all techniques together, which none of them can see alone."""
     configs = [choice.config for choice in recipe.choices]
@@ -89,9 +89,10 @@ def _spread_obstacles(
         if workers > MOST_DEVICES:
             return [Obstacle(f"{workers} devices are not projected.", f"Choose at most {MOST_DEVICES} workers in all.")]
         return []
-    placed = [spec.title for spec in chosen if spec.phase is Phase.PLACE]
-    if workers > 1 and placed:
-        return [Obstacle(f"Several workers run on this host's cores only, not on {placed[0]}.", f"Leave out {placed[0]}, or the workers.")]
+    places = {stage.title: stage.provenance for stage in stages if chosen[stage.technique].phase is Phase.PLACE}
+    simulated = [title for title, provenance in places.items() if provenance is Provenance.SIMULATED]
+    if workers > 1 and simulated:
+        return [Obstacle(f"Several workers run on this host, not on {simulated[0]}.", f"Leave out {simulated[0]}, or the workers.")]
     if max((int(getattr(config, "hosts", 1)) for config in configs), default=1) > 1:
         return [
             Obstacle(
@@ -99,12 +100,9 @@ def _spread_obstacles(
                 "Start the same program with torchrun on each host: docs/spreading.md has the two commands.",
             )
         ]
-    if workers > host.cores:
-        return [
-            Obstacle(
-                f"{workers} workers need a core each; {host.name} has {host.cores}.", f"Choose at most {host.cores} workers in all."
-            )
-        ]
+    unit, there = ("GPU", len(host.accelerators)) if places else ("core", host.cores)
+    if workers > there > 0:
+        return [Obstacle(f"{workers} workers need a {unit} each; {host.name} has {there}.", f"Choose at most {there} workers in all.")]
     return []
 
 

@@ -118,10 +118,15 @@ def _oversubscribed(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+def _on_device(evidence: Evidence) -> bool:
+    """What this host's processor lacks is then no cause."""
+    return any(choice.technique == "gpu" for choice in evidence.recipe.choices)
+
+
 def _shared_cores(evidence: Evidence) -> Iterator[Finding]:
     for stage in evidence.facts:
         workers = stage.facts.get("workers", 1)
-        if isinstance(workers, int) and workers > 1:
+        if isinstance(workers, int) and workers > 1 and not _on_device(evidence):
             yield Finding(
                 Cause.SHARED_CORES,
                 f"Its {workers} workers share the {evidence.host.cores} cores of this host, which the baseline has to itself: "
@@ -161,6 +166,8 @@ def _dense_masks(evidence: Evidence) -> Iterator[Finding]:
 
 def _missing_units(evidence: Evidence) -> Iterator[Finding]:
     formats = _formats(evidence.recipe)
+    if _on_device(evidence):
+        return
     if formats & _INTEGERS and not evidence.host.has_vnni:
         yield Finding(
             Cause.NO_INTEGER_UNITS,

@@ -103,6 +103,24 @@ def test_more_devices_than_this_host_has_cores_are_projected(tmp_path: Path, rec
     assert not here.runs
 
 
+def test_workers_need_a_device_each(tmp_path: Path) -> None:
+    tiny_bert(tmp_path)
+    recipe, card = parse_recipe("model_parallelism(degree=2)+gpu()"), tiny_card(tmp_path)
+    (refused,) = make_plan(recipe, card, WITH_T4).refusals
+    assert refused.reason == "2 workers need a GPU each; host has 1."
+    two = make_plan(recipe, card, replace(WITH_T4, accelerators=("cuda:NVIDIA T4",) * 2))
+    assert two.runs and two.provenance is Provenance.MEASURED, two.refusals
+
+
+@pytest.mark.parametrize("formats", [(), ("fp8",)])
+def test_fp8_is_planned_where_the_device_multiplies_it(formats: tuple[str, ...], tmp_path: Path) -> None:
+    tiny_bert(tmp_path)
+    host = replace(WITH_T4, accelerators=("cuda:NVIDIA L4",), device_formats=formats)
+    plan = make_plan(parse_recipe("quantization(format=fp8)+gpu()"), tiny_card(tmp_path), host)
+    assert plan.runs == bool(formats)
+    assert all("NVIDIA L4 has no units" in o.reason and "gpu(device=h100)" in o.mend for o in plan.refusals)
+
+
 def test_without_an_accelerator_the_host_is_refused_with_its_mend(tmp_path: Path) -> None:
     tiny_bert(tmp_path)
     plan = make_plan(parse_recipe("gpu()"), tiny_card(tmp_path), HOST)
