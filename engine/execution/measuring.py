@@ -11,26 +11,30 @@ from engine.compare.causes import Evidence
 from engine.compare.noise_remarks import noise_remarks
 from engine.compare.remarks import why_no_gain
 from engine.compare.speedup import Speedup, speedup_of
+from engine.domain.calibration import Calibration
 from engine.domain.codec import as_data
+from engine.domain.deployment import Placement
 from engine.domain.errors import Cancelled, SpeedrailError, StageError
 from engine.domain.evidence import ContextPoint, Examined
 from engine.domain.experiment import Attachment, Round, RunStatus
 from engine.domain.load import LoadResult, Pattern
 from engine.domain.metrics import LATENCY, Measurement
 from engine.domain.noise import NOISE, SeriesNoise
-from engine.domain.roofline import ROOFLINE
+from engine.domain.operators import OperatorProfile
+from engine.domain.roofline import ROOFLINE, Roofline
 from engine.domain.workload import KvCache
 from engine.execution.judging import VERIFY_AA, noise_of, partner_of, pinned_cores, shadows_of
 from engine.execution.opening import opening
 from engine.execution.sweeping import sweep
 from engine.execution.work import Prepared, Work
 from engine.grammar import parse_recipe
+from engine.hardware.accelerators import usable
 from engine.host import environment, this_host
 from engine.measure.block import Block, Candidate, Measured
 from engine.measure.boards import BoardWatch, boards
 from engine.measure.energy import host_meter
 from engine.measure.limits import passes, weight_bytes
-from engine.measure.rooflines import measured_roofline
+from engine.measure.rooflines import under_device, under_host, with_operators
 from engine.measure.series import Series
 from engine.measure.shares import shares_of_peaks
 from engine.measure.summary import in_order, summarize
@@ -151,7 +155,7 @@ def _finish(
     compared = None
     if prepared is not baseline:
         compared = speedup_of(runs.rounds(baseline.run.id), own, partner=partner, noisy=noise.is_noisy)
-    prepared.recorder.attach([*_attachments(work, measured), Attachment(NOISE, as_data(noise))])
+    prepared.recorder.attach([*_attachments(work, prepared, measured), Attachment(NOISE, as_data(noise))])
     prepared.recorder.finish(
         RunStatus.SUCCEEDED,
         measurements=_measurements(work, prepared, summarize(own, measured, size)),
@@ -177,28 +181,43 @@ def _about_examining(work: Work, prepared: Prepared, measured: Measured) -> list
     return [f"{prepared.transformed.lowered.runtime} keeps its KV cache {kept}, whatever the workload asks for."]
 
 
-def _attachments(work: Work, measured: Measured) -> list[Attachment]:
+def _attachments(work: Work, prepared: Prepared, measured: Measured) -> list[Attachment]:
     """What was looked at beside the clock, by kind."""
     examined = measured.examined
-    host = this_host()
-    calibration = work.storage.hosts.calibration(host.name)
     found = [Attachment("load", as_data(measured.load))] if measured.load else []
     if examined and examined.operators:
         found.append(Attachment("operators", as_data(examined.operators)))
-        threads = work.experiment.workload.threads or host.cores
-        roofline = measured_roofline(examined.operators, calibration, threads) if calibration else None
+        ceilings = _ceilings(work, prepared.transformed.lowered.placement, examined.operators)
+        roofline = with_operators(ceilings, examined.operators) if ceilings else None
         found += [Attachment(ROOFLINE, as_data(roofline))] if roofline else []
     if examined and examined.context:
         found.append(Attachment("context", {"kv_cache": examined.kv_cache, "points": as_data(examined.context, tuple[ContextPoint, ...])}))
     return found
 
 
+def _ceilings(work: Work, placement: Placement, profile: OperatorProfile) -> Roofline | None:
+    """Of what the model ran on, without operators; None where nobody measured or published them."""
+    if placement.is_cpu:
+        return under_host(_calibration(work, placement), _threads(work))
+    device = next((device.name for device in usable() if device.kind == placement.device), "")
+    return under_device(device, profile)
+
+
+def _calibration(work: Work, placement: Placement) -> Calibration | None:
+    """Of this host's processor, where the model ran on it."""
+    return work.storage.hosts.calibration(this_host().name) if placement.is_cpu else None
+
+
+def _threads(work: Work) -> int:
+    return work.experiment.workload.threads or this_host().cores
+
+
 def _measurements(work: Work, prepared: Prepared, own: tuple[Measurement, ...]) -> tuple[Measurement, ...]:
     """With what the host's calibration makes of them."""
-    workload, host, transformed = work.experiment.workload, this_host(), prepared.transformed
+    lowered = prepared.transformed.lowered
     shares = shares_of_peaks(
-        own, transformed.facts, work.artifact.card, workload, transformed.lowered.size_bytes,
-        work.storage.hosts.calibration(host.name), workload.threads or host.cores,
+        own, prepared.transformed.facts, work.artifact.card, work.experiment.workload, lowered.size_bytes,
+        _calibration(work, lowered.placement), _threads(work),
     )  # fmt: skip
     return in_order((*own, *shares))
 
@@ -211,22 +230,22 @@ def _why(
     measured: Measured,
     baseline_examined: Examined | None,
 ) -> tuple[str, ...]:
-    card, workload, host = work.artifact.card, work.experiment.workload, this_host()
-    calibration = work.storage.hosts.calibration(host.name)
+    card, workload, lowered = work.artifact.card, work.experiment.workload, prepared.transformed.lowered
+    calibration = _calibration(work, lowered.placement)
     return why_no_gain(
         compared,
         Evidence(
             recipe=parse_recipe(prepared.run.recipe),
             facts=prepared.transformed.facts,
             card=card,
-            host=host,
+            host=this_host(),
             baseline_ms=_median_latency(work, baseline),
             run_ms=_median_latency(work, prepared),
             baseline=baseline_examined,
             run=measured.examined,
-            weight_bytes=weight_bytes(card, prepared.transformed.lowered.size_bytes),
+            weight_bytes=weight_bytes(card, lowered.size_bytes),
             passes=passes(card, workload),
-            bandwidth=calibration.bandwidth(workload.threads or host.cores) if calibration else None,
+            bandwidth=calibration.bandwidth(_threads(work)) if calibration else None,
         ),
     )
 

@@ -55,6 +55,7 @@ class AcceleratorExecutor(EagerExecutor):
     ) -> None:  # fmt: skip
         super().__init__(module, KvCache.STATIC)
         self._device = torch.device(placement.device)
+        self.device_type, self.compiled = self._device.type, compiled
         self._placement = placement
         self._record = record or (CudaGraph if placement.cuda_graphs and self._device.type == "cuda" else None)
         torch.set_float32_matmul_precision("high" if placement.tf32 else "highest")
@@ -69,8 +70,6 @@ class AcceleratorExecutor(EagerExecutor):
         self._function: Any = torch.compile(module, dynamic=False) if compiled and not self._blocks else module
         self._recordings: dict[tuple[torch.Size, ...], Recording] = {}
         self._token: Recording | None = None
-        self.device_ms = 0.0
-        """Of the latest call."""
         self.unrecorded = ""
         """Why launches were not recorded though they should have been."""
 
@@ -84,6 +83,15 @@ class AcceleratorExecutor(EagerExecutor):
     def peak_bytes(self) -> int:
         """The allocator's high-water mark on the device; 0 where it keeps none."""
         return int(torch.accelerator.max_memory_allocated(self._device)) if self._device.type != "cpu" else 0
+
+    @contextmanager
+    def launching(self) -> Iterator[None]:
+        kept = self._record, self._recordings, self._token
+        self._record, self._recordings, self._token = None, {}, None
+        try:
+            yield
+        finally:
+            self._record, self._recordings, self._token = kept
 
     def _over(self, tensor: Tensor) -> Tensor:
         if self._placement.channels_last and tensor.dim() == 4:

@@ -31,6 +31,8 @@ class InductorExecutor(EagerExecutor):
     Prompt and single tokens are two compiled shapes over a cache of fixed size.
     """
 
+    compiled = True
+
     def __init__(self, module: Traceable) -> None:
         super().__init__(module, KvCache.STATIC)
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / "inductor"))

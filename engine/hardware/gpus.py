@@ -38,6 +38,8 @@ class Gpu:
     """A second source that agrees, and in what; empty where none was found."""
     assumed: tuple[str, ...] = ()
     """Names of the figures that nobody published."""
+    shown_as: tuple[str, ...] = ()
+    """What its driver calls it, where that is not `name`."""
 
     def computes(self, format: str) -> str:
         """The format whose units do the arithmetic of `format` here."""
@@ -60,9 +62,15 @@ def gpus() -> tuple[Gpu, ...]:
             source=t["source"], status=SourceStatus(t["status"]),
             link=link_of(t["link"]) if "link" in t else None, host_link=link_of(t["host_link"]),
             unified_memory=t.get("unified_memory", False), checked=t.get("checked", ""), assumed=tuple(t["assumed"]),
+            shown_as=tuple(t.get("shown_as", ())),
         )
         for t in tables("gpus.toml", "gpu")
     )  # fmt: skip
+
+
+def gpu_shown_as(name: str) -> Gpu | None:
+    """The one that a driver calls so; None where the catalogue lacks it."""
+    return next((gpu for gpu in gpus() if name in (gpu.name, *gpu.shown_as)), None)
 
 
 def gpu_of(id: str) -> Gpu:

@@ -16,7 +16,7 @@ _KINDS: tuple[tuple[OperatorKind, re.Pattern[str]], ...] = tuple(
     for kind, pattern in (
         (OperatorKind.ATTENTION, r"attention"),
         (OperatorKind.CONV2D, r"conv(?!ert)"),
-        (OperatorKind.MATMUL, r"matmul|gemm|fullyconnected|pack_mm|^(b|add|badd|int_)?mm$|^q?linear(_|$)"),
+        (OperatorKind.MATMUL, r"matmul|gemm|fullyconnected|pack_mm|^(b|add|badd|int_|scaled_)?mm$|^q?linear(_|$)"),
         (OperatorKind.NORM, r"norm|^mvn$"),
         (OperatorKind.SOFTMAX, r"softmax"),
         (OperatorKind.ELEMENTWISE, r"^(qlinear)?(add|sub|mul|div|pow|sqrt|erf|relu|leakyrelu|tanh|sigmoid|silu|swish)_?$|gelu$|^eltwise$"),
@@ -25,7 +25,7 @@ _KINDS: tuple[tuple[OperatorKind, re.Pattern[str]], ...] = tuple(
 """The first that is found in a type's name, in lower case and without underscores around it."""
 _ADDED_FIRST = frozenset({"addmm", "baddbmm"})
 """Products whose first input is added to the result."""
-_AS_MULTIPLIED = frozenset({"mm", "bmm", "matmul", "addmm", "baddbmm", "int_mm"})
+_AS_MULTIPLIED = frozenset({"mm", "bmm", "matmul", "addmm", "baddbmm", "int_mm", "scaled_mm"})
 
 
 @dataclass(frozen=True, slots=True)

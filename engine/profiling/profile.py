@@ -25,8 +25,8 @@ def profile(
     """
     calls = max(1, min(_MOST_CALLS, math.floor(_SECONDS * 1e3 / max(typical_ms, 1e-3))))
     lowered, card, threads = request.lowered, request.card, request.threads
-    if not lowered.placement.is_cpu:
-        return None  # these profilers see the host's threads only, which wait for the device
+    if not lowered.placement.is_cpu and lowered.runtime in (RuntimeId.ONNXRUNTIME, RuntimeId.OPENVINO):
+        return None  # their profilers count in a session of their own, which is opened on the processor
     match lowered.runtime:
         case RuntimeId.EAGER | RuntimeId.INDUCTOR:
             from engine.executors.torch_local import EagerExecutor

@@ -48,7 +48,7 @@ def _reading(own: Roofline) -> str:
     above = {p.bound for p in drawable(own) if own.reached(p) > 1}
     cached = " Above the slope: its data came out of a cache." if "memory" in above else ""
     busy = (
-        " Above the flat part: its kernel beats PyTorch's product, by which ceilings are measured, or the host was busy meanwhile."
+        " Above the flat part: its kernel beats those by which ceilings are measured, or the host was busy meanwhile."
         if "compute" in above else ""
     )  # fmt: skip
     return (

@@ -11,7 +11,7 @@ from engine.domain.calibration import Bandwidth, Calibration, Peak, Precision
 from engine.domain.metrics import Provenance
 from engine.domain.operators import OVERHEAD, OperatorTime, profile_of
 from engine.hardware.operators import OperatorKind
-from engine.measure.rooflines import measured_roofline
+from engine.measure.rooflines import under_host, with_operators
 from engine.measure.work import convolved_shape, flops_of, kind_of, product_shape
 from tests.pages.seed import ENVIRONMENT
 
@@ -64,7 +64,9 @@ def test_measured_operators_lie_under_measured_ceilings() -> None:
     between = OperatorTime(type=OVERHEAD, name=OVERHEAD, calls=1, ms=1.0)
     dense, thin = _operator("dense", 2.0, 1e8, 1e6), replace(_operator("thin", 1.0, 1e6, 1e7), shapes=((1, 1),))
     profile = profile_of("torch.profiler", [dense, thin, replace(dense, name="next layer", ms=6.0), between], 3)
-    found = measured_roofline(profile, CALIBRATION, 2)
+    host = under_host(CALIBRATION, 2)
+    assert host is not None
+    found = with_operators(host, profile)
     assert found is not None and found.provenance is Provenance.MEASURED
     first, second = found.points
     # two equal layers are one point at their common pace: 2e8 FLOPs in 8 ms
@@ -77,6 +79,7 @@ def test_measured_operators_lie_under_measured_ceilings() -> None:
 
 
 def test_without_ceilings_or_shapes_there_is_no_roofline() -> None:
-    profile = profile_of("openvino", [_operator("a", 1.0, 1e6, 1e6)], 1)
-    assert measured_roofline(profile, CALIBRATION, 1) is None
-    assert measured_roofline(profile_of("openvino", [_operator("a", 1.0, 0.0, 0.0)], 1), CALIBRATION, 2) is None
+    assert under_host(CALIBRATION, 1) is None and under_host(None, 2) is None
+    host = under_host(CALIBRATION, 2)
+    assert host is not None
+    assert with_operators(host, profile_of("openvino", [_operator("a", 1.0, 0.0, 0.0)], 1)) is None
