@@ -1,11 +1,16 @@
-"""The operators of an ONNX graph under a workload, by onnx's own shape inference. Child processes only."""
+"""The operators of an ONNX graph under a workload, by onnx's own shape inference; what that leaves open is observed in one run.
+
+Child processes only.
+"""
 
 from __future__ import annotations
 
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime
 from onnx import numpy_helper, shape_inference
 
 from engine.domain.artifact import ModelCard, TaskId
@@ -35,25 +40,47 @@ def trace_onnx(file: Path, card: ModelCard, workload: Workload) -> Network:
         _set_inputs(model, card, workload)
         inferred = shape_inference.infer_shapes(model, data_prop=True)
     except (RuntimeError, ValueError, shape_inference.InferenceError) as error:
-        raise StageError(
-            "The shapes inside this ONNX graph cannot be inferred.", mend="Export it with fixed input shapes.", detail=str(error)
-        ) from error
+        raise _unknown("", str(error)) from error
     graph = inferred.graph
     weights = {i.name: tuple(i.dims) for i in graph.initializer}
     shapes = {v.name: _shape(v) for v in (*graph.value_info, *graph.input, *graph.output)}
     shapes |= weights
     constants = set(weights)
-    operators = []
+    counted = []
     for node in graph.node:
         if all(name in constants or not name for name in node.input):
             constants.update(node.output)  # of constants only: folded before the model runs
             shapes |= {a: tuple(numpy_helper.to_array(v.t).shape) for a in node.output for v in node.attribute if v.name == "value"}
         elif node.op_type not in _VIEWS:
-            operators.append(_operator(node, shapes, constants))
+            counted.append(node)
+    unknown = {name for node in counted for name in (*node.input, *node.output) if name and shapes.get(name) is None}
+    shapes |= _observed(model, file, unknown) if unknown else {}
     return Network(
         name=graph.name or "graph", batch=workload.batch_size,
-        sequence=workload.sequence_length if card.task.takes_text else 1, parameters=card.parameters, forward=tuple(operators),
+        sequence=workload.sequence_length if card.task.takes_text else 1, parameters=card.parameters, forward=tuple(_operator(node, shapes, constants) for node in counted),
     )  # fmt: skip
+
+
+def _observed(model: onnx.ModelProto, file: Path, names: set[str]) -> dict[str, Shape | None]:
+    """Shapes of these tensors in one run over ones: sizes that the graph itself computes. Raises StageError where it does not run."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
+    asked = onnx.ModelProto()
+    asked.CopyFrom(model)
+    asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(names - {o.name for o in model.graph.output}))
+    stored = {i.name for i in model.graph.initializer}
+    fed = {
+        value.name: np.ones(_shape(value) or (), onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+        for value in model.graph.input if value.name not in stored
+    }  # fmt: skip
+    wanted = sorted(names)
+    try:
+        session = onnxruntime.InferenceSession(asked.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return {name: tuple(array.shape) for name, array in zip(wanted, session.run(wanted, fed), strict=True)}
+    except Exception as error:
+        raise _unknown(wanted[0], str(error)) from error
 
 
 def _set_inputs(model: onnx.ModelProto, card: ModelCard, workload: Workload) -> None:
@@ -140,5 +167,11 @@ def _convolution(node: onnx.NodeProto, name: str, shapes: dict[str, Shape | None
 def _known(name: str, shapes: dict[str, Shape | None], where: str) -> Shape:
     shape = shapes.get(name)
     if shape is None:
-        raise StageError("The shapes inside this ONNX graph cannot be inferred.", mend="Export it with fixed input shapes.", where=where)
+        raise _unknown(where)
     return shape
+
+
+def _unknown(where: str, detail: str = "") -> StageError:
+    return StageError(
+        "The shapes inside this ONNX graph cannot be inferred.", mend="Export it with fixed input shapes.", where=where, detail=detail
+    )

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from transformers import BertConfig, LlamaConfig, PreTrainedConfig
 
@@ -56,6 +59,29 @@ def test_an_onnx_graph_is_inferred(tmp_path: Path) -> None:
     products = [o for o in found.forward if o.kind is OperatorKind.MATMUL]
     assert len(products) == 2
     assert all(o.gemm and o.gemm.m == 2 and o.weight_elements >= o.gemm.k * o.gemm.n for o in products)
+
+
+def test_sizes_that_an_onnx_graph_computes_are_observed(tmp_path: Path) -> None:
+    """Flattened to what a slice of its own shape says, which goes through floats: no inference follows that."""
+    steps = [
+        ("Shape", ["x"], "shape"), ("Cast", ["shape"], "floats"), ("Slice", ["floats", "zero", "one"], "first"),
+        ("Cast", ["rest"], "wide"), ("Concat", ["first", "wide"], "wanted"), ("Cast", ["wanted"], "whole"),
+        ("Reshape", ["x", "whole"], "flat"), ("MatMul", ["flat", "w"], "y"),
+    ]  # fmt: skip
+    types = {"floats": TensorProto.FLOAT, "wide": TensorProto.FLOAT, "whole": TensorProto.INT64}
+    nodes = [
+        helper.make_node(kind, given, [made], **({"to": types[made]} if kind == "Cast" else {"axis": 0} if kind == "Concat" else {}))
+        for kind, given, made in steps
+    ]
+    stored = {"zero": np.int64([0]), "one": np.int64([1]), "rest": np.int64([-1]), "w": np.ones((12, 5), np.float32)}
+    graph = helper.make_graph(
+        nodes, "flattens", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 5])], [numpy_helper.from_array(v, k) for k, v in stored.items()],
+    )  # fmt: skip
+    onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "model.onnx")
+    card = ModelCard(ArtifactFormat.ONNX, TaskId.TENSORS, "flattens", 60, "float32", ())
+    (product,) = (o for o in network_of(Variant(str(tmp_path)), card, WORKLOAD).forward if o.kind is OperatorKind.MATMUL)
+    assert product.gemm is not None and (product.gemm.m, product.gemm.k, product.gemm.n) == (WORKLOAD.batch_size, 12, 5)
 
 
 @pytest.mark.parametrize(
