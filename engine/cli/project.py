@@ -25,6 +25,7 @@ from engine.hardware.projection import Projection, project
 from engine.hardware.scenarios import scenario_of
 from engine.hardware.spreading import Degrees, Spread, spread
 from engine.settings import Settings
+from engine.techniques.gpu.results import shortage
 from engine.techniques.model_parallelism.support import degrees_for
 from storage import Storage, open_storage
 
@@ -102,7 +103,7 @@ def as_data(recipe: str, projection: Projection, network: Network) -> dict[str, 
     return {
         "recipe": recipe, "device": projection.device.id, "device_name": projection.device.name,
         "device_source": projection.device.source, "provenance": "projected", "precision": projection.precision.name,
-        "latency_ms": projection.latency * 1e3, "latency_band_ms": [projection.low * 1e3, projection.high * 1e3],
+        "arithmetic": projection.arithmetic, "latency_ms": projection.latency * 1e3, "latency_band_ms": [projection.low * 1e3, projection.high * 1e3],
         "time_to_first_token_ms": None if first is None else first * 1e3,
         "time_per_output_token_ms": None if step is None else step * 1e3,
         "throughput_per_s": projection.throughput, "fits": projection.fits,
@@ -149,12 +150,12 @@ def _spread_table(found: list[tuple[str, Spread]]) -> str:
 
 
 def _table(found: list[tuple[str, Projection]]) -> str:
-    lines = [f"{'projected on':32} {'latency, ms':>12} {'band':>19} {'items/s':>10} {'memory, GB':>11} {'bound by':>9}  recipe"]
+    lines = [f"{'projected on':32} {'latency, ms':>12} {'band':>19} {'items/s':>10} {'memory, GB':>11} {'bound by':>9} {'products in':>11}  recipe"]
     for recipe, p in found:
         fits = "" if p.fits else "  OUT OF MEMORY"
         band = f"{p.low * 1e3:.3g} to {p.high * 1e3:.3g}"
         lines.append(
-            f"{p.device.name:32} {p.latency * 1e3:12.3g} {band:>19} {p.throughput:10.4g} {p.memory.total / 1e9:11.2f} {p.bound:>9}"
+            f"{p.device.name:32} {p.latency * 1e3:12.3g} {band:>19} {p.throughput:10.4g} {p.memory.total / 1e9:11.2f} {p.bound:>9} {p.arithmetic:>11}"
             f"  {recipe or 'as uploaded'}{fits}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *(shortage(p) for _, p in found if not p.fits)])

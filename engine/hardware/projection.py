@@ -65,6 +65,11 @@ class Projection:
         return self.under_way * self.items / self.latency
 
     @property
+    def arithmetic(self) -> str:
+        """Format of the products: the precision's, or what the device has units for instead."""
+        return self.device.computes(self.precision.compute)
+
+    @property
     def fits(self) -> bool:
         return self.memory.total <= self.device.memory_bytes
 

@@ -50,7 +50,7 @@ def _hover(words: str, p: Projection) -> str:
         [
             f"<b>{html.escape(p.device.name)}</b>, {html.escape(words)}",
             f"{significant(p.latency * 1e3)} ms ({significant(p.low * 1e3)} to {significant(p.high * 1e3)}), projected",
-            f"{significant(p.throughput)} items/s, bound by {p.bound}",
+            f"{significant(p.throughput)} items/s, bound by {p.bound}, products in {p.arithmetic}",
             f"{p.memory.total / 1e9:.2f} of {p.device.memory_bytes / 1e9:.0f} GB",
         ]
     )
