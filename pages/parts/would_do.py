@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
 
 import streamlit as st
 
@@ -30,11 +29,11 @@ _FORMATS = ("", "quantization(format=bf16)", "quantization(format=int8)")
 _CAUSAL = "quantization(format=int4)"
 _REWRITTEN = ("pruning(sparsity=0.3)", "pruning(sparsity=0.3)+quantization(format=int8)", "distillation(layers=0.5)")
 _MOST_RECIPES = 8
+_IN_ADDRESS = "recipe"
 
 
-@dataclass(frozen=True, slots=True)
 class _Busy(Exception):
-    holder: str
+    """Something else holds this host."""
 
 
 def show() -> None:
@@ -57,9 +56,12 @@ def show() -> None:
 def _scenarios(artifact: Artifact) -> dict[str, Scenario]:
     """The recipes that are chosen, by their words; what cannot be projected of this model says why."""
     usual = [*_FORMATS, *([_CAUSAL] if artifact.card.task is TaskId.CAUSAL_LM else [])]
+    linked = ["" if text == _AS_UPLOADED else text for text in st.query_params.get_all(_IN_ADDRESS)][:_MOST_RECIPES]
+    widget = f"recipes-{artifact.id}"
     chosen = st.multiselect(
-        "Recipes", [*usual, *_REWRITTEN], usual, format_func=lambda text: text or _AS_UPLOADED, accept_new_options=True,
-        max_selections=_MOST_RECIPES, key=f"recipes-{artifact.id}", help="Of distillation, pruning, quantization and gpu; type your own",
+        "Recipes", list(dict.fromkeys([*usual, *_REWRITTEN, *linked])), linked or usual, format_func=lambda text: text or _AS_UPLOADED,
+        accept_new_options=True, max_selections=_MOST_RECIPES, key=widget, on_change=_remember, args=(widget,),
+        help="Of distillation, pruning, quantization and gpu; type your own",
     )  # fmt: skip
     found = {}
     for text in chosen:
@@ -75,6 +77,10 @@ def _scenarios(artifact: Artifact) -> dict[str, Scenario]:
         else:
             found[str(recipe) or _AS_UPLOADED] = scenario
     return found
+
+
+def _remember(widget: str) -> None:
+    st.query_params[_IN_ADDRESS] = [text or _AS_UPLOADED for text in st.session_state[widget]]
 
 
 def _networks(artifact: Artifact, workload: Workload, rewrites: Set[str]) -> dict[str, Network]:
@@ -94,14 +100,14 @@ def _networks(artifact: Artifact, workload: Workload, rewrites: Set[str]) -> dic
                 trace(artifact, workload, storage, settings, _refuse_to_wait, each)
         st.rerun()
     except _Busy:
-        st.warning("This host measures something now, which loading a model would disturb. Try again when it is done.")
+        st.warning("This host is at work now, which loading a model would disturb. Try again when it is done.")
     except SpeedrailError as error:
         show_problem(error)
     return {}
 
 
 def _refuse_to_wait(holder: str) -> None:
-    raise _Busy(holder)
+    raise _Busy
 
 
 def _on_every_device(network: Network, scenario: Scenario) -> list[Projection]:
@@ -133,5 +139,5 @@ def _cells(words: str, p: Projection) -> dict[str, object]:
         "Device": p.device.name, "Recipe": words, "Latency, ms": f"{significant(p.latency * 1e3)} ({significant(p.low * 1e3)} to {significant(p.high * 1e3)})",
         "Items/s": significant(p.throughput), "Memory, GB": f"{p.memory.total / 1e9:.2f} of {p.device.memory_bytes / 1e9:.0f}",
         "Fits": "yes" if p.fits else "out of memory", "Energy, J/item": f"{significant(p.joules_low / p.items)} to {significant(p.joules_high / p.items)}",
-        "Bound by": str(p.bound), "Provenance": "projected",
+        "Bound by": str(p.bound), "Products in": p.arithmetic, "Provenance": "projected",
     }  # fmt: skip

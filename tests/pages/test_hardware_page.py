@@ -13,10 +13,12 @@ from engine.domain.experiment import Attachment
 from engine.domain.metrics import Provenance
 from engine.domain.roofline import ROOFLINE, Ceilings, Roofline, RooflinePoint
 from engine.domain.workload import Workload
+from engine.execution.lock import HostLock
 from engine.execution.tracing import FILE, _key
 from engine.hardware.gpus import gpus
 from engine.hardware.networks import network
 from engine.host import this_host
+from engine.settings import Settings
 from pages.parts.charts.roofline import roofline_figure
 from pages.parts.theme import LIGHT
 from storage import Storage
@@ -79,6 +81,26 @@ def test_a_roofline_says_what_its_longest_operator_reaches(home: Storage, open_p
     said = words_of(open_page("run", query={"id": run.id}))
     assert "query takes 60 % of a call and reaches 50 % of its ceiling, which is the arithmetic, measured" in said
     assert "60 % of a call is drawn" in said
+
+
+def test_recipes_stand_in_the_address(home: Storage, open_page: OpenPage, tmp_path: Path) -> None:
+    artifact = seed_artifact(home)
+    (tmp_path / FILE).write_text(encode(network("bert-base")))
+    home.files.put_directory(_key(artifact, Workload()), tmp_path)
+    recipes = ["as uploaded", "quantization(format=fp8)@eager"]
+    app = open_page("hardware", query={"recipe": recipes})
+    (table,) = (d.value for d in app.dataframe if "Provenance" in d.value.columns)
+    assert set(table["Recipe"]) == set(recipes)
+    app.multiselect(key=f"recipes-{artifact.id}").unselect("").run()
+    assert app.query_params["recipe"] == recipes[1]
+
+
+def test_a_host_that_measures_is_not_disturbed(home: Storage, open_page: OpenPage, settings: Settings) -> None:
+    seed_artifact(home)
+    app = open_page("hardware")
+    with HostLock(settings.home).hold("an experiment", lambda holder: None):
+        app.button(key="project").click().run()
+    assert not app.exception and "Try again when it is done" in words_of(app)
 
 
 def test_recipes_that_rewrite_the_model_are_series_once_they_were_found(home: Storage, open_page: OpenPage, tmp_path: Path) -> None:
