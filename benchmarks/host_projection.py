@@ -1,9 +1,9 @@
 """The projection's model held against this host: `python -m benchmarks.host_projection`.
 
-A processor is a device like another: one thread's peaks and its reading of memory are measured here, nothing is fitted
-(all shares are 1), and an operator that Python calls costs what calling the smallest one costs. What it is held against
+A processor is a device like another: one thread's peak and its reading of memory are what `engine calibrate` measures,
+nothing is fitted (all shares are 1), and an operator that Python calls costs what calling the smallest one costs. What it is held against
 are the product's own fp32 latencies of three models in results/figures_<family>.json, so run it on the machine that
-`python -m benchmarks.figures` ran on. Ceilings are measured in processor time, because neighbours on the machine would
+`python -m benchmarks.figures` ran on. Ceilings are taken in processor time, because neighbours on the machine would
 lower those of the clock on the wall. Writes results/host_projection.json and prints the table of docs/gpu.md.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 
 from benchmarks.models import untrained_resnet
 from engine.cli.intake import take_in_path
+from engine.domain.calibration import Precision
 from engine.domain.codec import as_data
 from engine.domain.workload import Workload
 from engine.execution.tracing import trace
@@ -33,6 +33,8 @@ from engine.hardware.projection import Projection, project
 from engine.hardware.roofline import Execution
 from engine.host import environment, this_host
 from engine.intake.places import samples
+from engine.measure.ceilings import ceilings, fastest
+from engine.requests import CeilingsRequest
 from engine.settings import Settings
 from storage import open_storage
 
@@ -41,13 +43,12 @@ TITLES = {"minilm": "MiniLM-L6, batch 1, 128 tokens", "resnet18": "ResNet-18, ba
 RECIPES = {"": "eager", "@openvino": "openvino"}
 """Those in fp32; a compiler's program is assumed to call nothing from Python."""
 METRICS = ("latency", "time_to_first_token", "time_per_output_token")
-_SIDE, _READ_BYTES, _ROW, _SECONDS = 512, 512 * 2**20, 8192, 5.0
+_SECONDS = 5.0
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        peak, bandwidth, dispatch = _peak(), _bandwidth(), _dispatch()
+    found = ceilings(CeilingsRequest((1,), (Precision.FP32,), _SECONDS), time.thread_time)
+    peak, bandwidth, dispatch = found.peaks[0].per_second, found.bandwidths[0].bytes_per_second, _dispatch()
     device = Gpu(
         id="host", name=this_host().cpu, vendor="", generation="host", use="host", memory_bytes=this_host().memory_bytes,
         bandwidth=bandwidth, power_watts=0.0, launch_seconds=0.0, peaks={"fp32": peak}, source="measured here",
@@ -101,33 +102,11 @@ def _network(name: str, workload: Workload, scratch: Path) -> Network:
     return trace(artifact, workload, storage, settings, lambda holder: None)
 
 
-def _peak() -> float:
-    """FLOP/s of products that fit into a core's own caches."""
-    left, right = torch.randn(_SIDE, _SIDE), torch.randn(_SIDE, _SIDE)
-    return 2 * _SIDE**3 / _fastest(lambda: left @ right)
-
-
-def _bandwidth() -> float:
-    """Bytes a second, of an array far larger than the caches."""
-    memory, vector = torch.ones(_READ_BYTES // 4 // _ROW, _ROW), torch.ones(_ROW)
-    return _READ_BYTES / min(_fastest(memory.sum), _fastest(lambda: memory @ vector))
-
-
 def _dispatch() -> float:
     """Of a module whose arithmetic is nothing."""
     smallest, one, calls = torch.nn.ReLU(), torch.ones(1), 200
-    return _fastest(lambda: [smallest(one) for _ in range(calls)]) / calls
-
-
-def _fastest(call: Callable[[], object]) -> float:
-    """Seconds of this thread's processor time, of the fastest of many calls."""
-    call()
-    taken, end = [], time.thread_time() + _SECONDS
-    while len(taken) < 5 or time.thread_time() < end:
-        began = time.thread_time()
-        call()
-        taken.append(time.thread_time() - began)
-    return min(taken)
+    with torch.inference_mode():
+        return fastest(lambda: [smallest(one) for _ in range(calls)], _SECONDS, time.thread_time) / calls
 
 
 if __name__ == "__main__":

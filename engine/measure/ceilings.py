@@ -17,6 +17,7 @@ from engine.domain.calibration import Bandwidth, Peak, Precision
 from engine.measure.clock import take_turn
 from engine.requests import CeilingsRequest, CeilingsResult, RoundResult
 
+Clock = Callable[[], float]
 _SIDE = 1024
 """Of the square matrices: 4 MiB each in fp32, blocked well by every library."""
 _IMAGES, _CHANNELS, _PIXELS = 4, 256, 28
@@ -28,8 +29,11 @@ _READ_BYTES = 512 * 2**20
 _ROW = 8192
 
 
-def ceilings(request: CeilingsRequest) -> CeilingsResult:
-    """Peaks for each precision and number of threads, and the bandwidth of reading."""
+def ceilings(request: CeilingsRequest, clock: Clock = time.perf_counter) -> CeilingsResult:
+    """Peaks for each precision and number of threads, and the bandwidth of reading.
+
+    clock: seconds; a thread's processor time measures one thread among neighbours.
+    """
     peaks: list[Peak] = []
     bandwidths: list[Bandwidth] = []
     with torch.inference_mode():
@@ -38,9 +42,9 @@ def ceilings(request: CeilingsRequest) -> CeilingsResult:
                 for precision in request.precisions:
                     calls = [(2 * _SIDE**3, _product(precision))]
                     calls += [(_CONVOLUTION, _convolution(precision))] if precision is not Precision.INT8 else []
-                    best = max(operations / _fastest(call, request.seconds / len(calls)) for operations, call in calls)
+                    best = max(operations / fastest(call, request.seconds / len(calls), clock) for operations, call in calls)
                     peaks.append(Peak(precision, threads, best))
-                bandwidths.append(Bandwidth(threads, _READ_BYTES / _fastest_read(request.seconds)))
+                bandwidths.append(Bandwidth(threads, _READ_BYTES / _fastest_read(request.seconds, clock)))
     return CeilingsResult(tuple(peaks), tuple(bandwidths))
 
 
@@ -87,22 +91,22 @@ def _convolution(precision: Precision) -> Callable[[], object]:
     return lambda: torch.conv2d(images, weights, padding=1)
 
 
-def _fastest_read(seconds: float) -> float:
+def _fastest_read(seconds: float, clock: Clock) -> float:
     """A sum and a matrix-vector product both only read; the better of them is the ceiling."""
     memory = torch.ones(_READ_BYTES // 4 // _ROW, _ROW)
     vector = torch.ones(_ROW)
-    return min(_fastest(read, seconds / 2) for read in (memory.sum, lambda: memory @ vector))
+    return min(fastest(read, seconds / 2, clock) for read in (memory.sum, lambda: memory @ vector))
 
 
-def _fastest(call: Callable[[], object], seconds: float) -> float:
+def fastest(call: Callable[[], object], seconds: float, clock: Clock) -> float:
     """Seconds of the fastest of the calls that fit into `seconds`; five at least."""
     call()
     taken: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(taken) < _FEWEST or time.perf_counter() < end:
-        begin = time.perf_counter()
+    end = clock() + seconds
+    while len(taken) < _FEWEST or clock() < end:
+        begin = clock()
         call()
-        taken.append(time.perf_counter() - begin)
+        taken.append(clock() - begin)
     return min(taken)
 
 
