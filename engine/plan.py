@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from graphlib import TopologicalSorter
-from math import prod
+from math import ceil, prod
 
 from engine.catalogue import spec_of
 from engine.domain.artifact import ArtifactFormat, ModelCard
@@ -21,6 +22,12 @@ _PHASE_REASON = {
     Phase.SPREAD: "Spreads the placed model over workers, last of all.",
 }
 
+CLUSTER_COMMANDS = (
+    "On every host: pip install -r requirements-cluster.txt; then RAY_AUTH_MODE=token ray start --head on the first and "
+    "RAY_AUTH_MODE=token ray start --address=FIRST_HOST:6379 on each other."
+)
+"""What makes a Ray cluster of hosts."""
+
 
 def make_plan(recipe: Recipe, card: ModelCard, host: HostFacts, models: Mapping[str, ModelCard] | None = None) -> Plan:
     """The ordered plan; `refusals` says why it cannot run on this model and host.
@@ -35,7 +42,7 @@ def make_plan(recipe: Recipe, card: ModelCard, host: HostFacts, models: Mapping[
     )
     refusals = [*_runtime_obstacles(situation), *_broken_rules(chosen, runtime)]
     for choice in recipe.choices:
-        refusals += chosen[choice.technique].obstacles(choice.config, situation)
+        refusals += chosen[choice.technique].obstacles(choice.config, _as_found(situation, chosen[choice.technique], stages))
     provenance = _weakest({stage.provenance for stage in stages})
     refusals += _spread_obstacles(recipe, chosen, host, stages)
     return Plan(recipe, runtime, stages, tuple(dict.fromkeys(refusals)), provenance)
@@ -64,6 +71,15 @@ def _ordered(choices: tuple[Choice, ...], chosen: dict[TechniqueId, TechniqueSpe
     return [by_id[technique] for technique in sorter.static_order()]
 
 
+def _as_found(situation: Situation, spec: TechniqueSpec, stages: tuple[Stage, ...]) -> Situation:
+    """What a technique's obstacles are judged on: workers share out what the stages before have left of the model."""
+    if spec.phase is not Phase.SPREAD:
+        return situation
+    for stage in stages:
+        situation = replace(situation, card=spec_of(stage.technique).leaves(stage.config, situation))
+    return situation
+
+
 def _stage(
     choice: Choice, spec: TechniqueSpec, chosen: dict[TechniqueId, TechniqueSpec], situation: Situation
 ) -> Stage:
@@ -83,8 +99,7 @@ def _spread_obstacles(
     recipe: Recipe, chosen: dict[TechniqueId, TechniqueSpec], host: HostFacts, stages: tuple[Stage, ...]
 ) -> list[Obstacle]:
     """Workers of all techniques together, which none of them can see alone."""
-    configs = [choice.config for choice in recipe.choices]
-    workers = prod(int(getattr(config, "workers", 1)) for config in configs)
+    workers, hosts = workers_of(recipe), hosts_of(recipe)
     if any(stage.provenance is Provenance.PROJECTED for stage in stages):
         if workers > MOST_DEVICES:
             return [Obstacle(f"{workers} devices are not projected.", f"Choose at most {MOST_DEVICES} workers in all.")]
@@ -93,17 +108,26 @@ def _spread_obstacles(
     simulated = [title for title, provenance in places.items() if provenance is Provenance.SIMULATED]
     if workers > 1 and simulated:
         return [Obstacle(f"Several workers run on this host, not on {simulated[0]}.", f"Leave out {simulated[0]}, or the workers.")]
-    if max((int(getattr(config, "hosts", 1)) for config in configs), default=1) > 1:
+    if hosts > 1 and not host.cluster:
         return [
             Obstacle(
-                "Workers on several hosts are not started from here.",
-                "Start the same program with torchrun on each host: docs/spreading.md has the two commands.",
+                f"Workers on {hosts} hosts are placed by Ray and have no sandbox, so they are not started from here.",
+                f"Launch them with python -m engine.executors.spread.clustered MODEL --recipe '{recipe}'. {CLUSTER_COMMANDS}",
             )
         ]
     unit, there = ("GPU", len(host.accelerators)) if places else ("core", host.cores)
-    if workers > there > 0:
-        return [Obstacle(f"{workers} workers need a {unit} each; {host.name} has {there}.", f"Choose at most {there} workers in all.")]
+    if ceil(workers / hosts) > there > 0:
+        return [Obstacle(f"{workers} workers need a {unit} each; {host.name} has {there}.", f"Choose at most {there * hosts} workers in all.")]
     return []
+
+
+def workers_of(recipe: Recipe) -> int:
+    """Of all techniques together."""
+    return prod(int(getattr(choice.config, "workers", 1)) for choice in recipe.choices)
+
+
+def hosts_of(recipe: Recipe) -> int:
+    return max((int(getattr(choice.config, "hosts", 1)) for choice in recipe.choices), default=1)
 
 
 def _broken_rules(chosen: dict[TechniqueId, TechniqueSpec], runtime: RuntimeId) -> list[Obstacle]:

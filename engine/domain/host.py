@@ -20,6 +20,10 @@ class HostFacts:
     """Runtimes that can open a model on a device of this host."""
     device_formats: tuple[str, ...] = ()
     """Number formats that all of them multiply and not every device does."""
+    code: str = ""
+    """Which Speedrail its worker is (engine.host.code); empty where nobody asked."""
+    cluster: bool = False
+    """It is one of several on which the rank program was started."""
 
     @property
     def has_vnni(self) -> bool:

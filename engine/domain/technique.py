@@ -111,6 +111,9 @@ class TechniqueSpec:
     rules: tuple[After | Excludes | RunsOn, ...] = ()
     obstacles: Callable[[Any, Situation], list[Obstacle]]
     """(config, situation) -> why not here. Empty: it can run."""
+    leaves: Callable[[Any, Situation], ModelCard] = lambda config, situation: situation.card
+    """(config, situation) -> the card with the sizes that it leaves, as far as they are known beforehand; workers share
+    these out."""
     provenance: Callable[[Any, Situation], Provenance] = measured
     """(config, situation) -> what the run's numbers will be. Where it is not measured, the
     implementation is a `Computing` technique (engine.domain.ports), which computes them."""

@@ -15,12 +15,12 @@ from engine.surgery.matrices import (
     is_linear,
     keep_inputs,
     keep_outputs,
-    kept_size,
     make_up,
     out_norms,
     ratio_of,
     sizes,
 )
+from engine.surgery.sizes import kept_size
 
 _SHAPES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("intermediate.dense",), "output.dense"),  # BERT, RoBERTa, ELECTRA, ViT, Swin

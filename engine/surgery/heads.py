@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from engine.surgery.importance import Evidence
 from engine.surgery.matrices import in_norms, is_linear, keep_inputs, keep_outputs, make_up, out_norms, ratio_of, sizes
+from engine.surgery.sizes import kept_of_heads
 
 _SHAPES: tuple[tuple[tuple[str, str, str], str], ...] = (
     (("self.query", "self.key", "self.value"), "output.dense"),  # BERT, RoBERTa, ELECTRA
@@ -90,8 +91,8 @@ def _block(core: str, module: Any, names: list[str], shapes: list[Any]) -> Atten
 def kept_heads(model: nn.Module, block: Attention, sparsity: float, evidence: Evidence) -> Tensor:
     """Indices of the key-value heads that stay, ascending; all of them at a sparsity of 0."""
     score = head_scores(model, block, evidence)
-    gone = max(round(block.kv_heads * sparsity), 1) if sparsity > 0 else 0
-    return score.topk(max(block.kv_heads - gone, 1)).indices.sort().values
+    count = kept_of_heads(block.kv_heads, sparsity) if sparsity > 0 else block.kv_heads
+    return score.topk(count).indices.sort().values
 
 
 def head_scores(model: nn.Module, block: Attention, evidence: Evidence) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from engine.domain.errors import StageError
+from engine.surgery.sizes import layers_kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,6 @@ def spread_over(count: int, kept: int) -> tuple[int, ...]:
     6 of 12 are 0, 2, 4, 7, 9, 11: those DistilBERT was made of (arXiv:1910.01108).
     """
     return tuple(int(place) for place in np.linspace(0, count - 1, kept).round())
-
-
-def layers_kept(count: int, share: float) -> int:
-    """How many of `count` layers a share of them is: at least one."""
-    return max(round(count * share), 1)
 
 
 def keep_layers(model: Any, kept: Sequence[int]) -> None:

@@ -91,16 +91,6 @@ def ratio_of(sparsity: float | Mapping[str, float], path: str) -> float:
     return sparsity if isinstance(sparsity, float) else sparsity.get(path, 0.0)
 
 
-def kept_size(size: int, sparsity: float) -> int:
-    """How many of `size` stay: near size·(1 − sparsity), fewer than `size`, at least one step.
-
-    Steps are of 16 (8 when there are few), because kernels work in such tiles.
-    """
-    step = 16 if size >= 256 else 8 if size >= 32 else 1
-    count = round(size * (1 - sparsity) / step) * step
-    return max(min(count, (size - 1) // step * step), step)
-
-
 def _replace(module: Any, weight: Tensor) -> None:
     outputs, inputs = weight.shape
     if isinstance(module, Conv1D):

@@ -21,8 +21,8 @@ from engine.executors.spread.plans import COLUMNS, GATHERED, ROWS, plan_of
 from engine.executors.torch_local import causal_lm_of, float_type_of, to_array, to_tensor
 from engine.requests import OpenRequest
 from engine.runtimes.torch_lowering import open_torch
+from engine.techniques.model_parallelism.support import HEAD_COUNTS
 
-_HEAD_COUNTS = ("num_attention_heads", "num_heads", "n_heads", "num_key_value_heads")
 _WIDTHS = ("all_head_size", "embed_dim")
 
 
@@ -164,7 +164,7 @@ def _fewer_heads(attention: Any, name: str, ranks: int) -> None:
     """An attention that lost heads counts them anew, once for its three matrices."""
     if not name.startswith("q"):
         return
-    for attribute in (*_HEAD_COUNTS, *_WIDTHS):
+    for attribute in (*HEAD_COUNTS, *_WIDTHS):
         value = getattr(attention, attribute, None)
         if isinstance(value, int):
             setattr(attention, attribute, value // ranks)

@@ -18,9 +18,10 @@ from engine.domain.ports import Context
 from engine.surgery.channels import prune_channels, readers
 from engine.surgery.ffn import feed_forwards, prune_ffn
 from engine.surgery.importance import Evidence, observe
-from engine.surgery.layers import keep_layers, layers_kept, shorten_stages, spread_over, stack_of, stage_paths
+from engine.surgery.layers import keep_layers, shorten_stages, spread_over, stack_of, stage_paths
 from engine.surgery.matrices import products_fit, sizes
 from engine.surgery.shapes import compare, macs_of, shape_of_file, shape_of_module
+from engine.surgery.sizes import layers_kept
 from engine.tasks.loading import WEIGHTS, load_module, save_variant
 from engine.tasks.traceable import Traceable
 from engine.techniques.distillation.spec import SPEC, DistillationConfig

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from engine.domain.artifact import ArtifactFormat, TaskId
+from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
 from engine.domain.knobs import Config, knob
 from engine.domain.recipe import TechniqueId
 from engine.domain.technique import Family, Obstacle, Phase, Situation, TechniqueSpec
+from engine.surgery.sizes import kept_size, layers_kept
 
 _DEFAULT_LAYERS = 0.5
 _CUT = {"student": ("",)}
@@ -44,6 +45,15 @@ class DistillationConfig(Config):
         40_000, low=0, high=1_000_000,
         help="Unlabelled sentences added to a text model's training data, from the documentation of installed Python packages",
     )  # fmt: skip
+
+
+def leaves(config: DistillationConfig, situation: Situation) -> ModelCard:
+    """The student: another model, or this one with fewer layers and a smaller inner width."""
+    card = situation.models.get(config.student, situation.card)
+    if config.student or card.num_heads == 0:
+        return card
+    width = kept_size(card.intermediate_size, 1 - config.width) if config.width < 1 and card.intermediate_size else card.intermediate_size
+    return replace(card, num_layers=layers_kept(card.num_layers, config.layers), intermediate_size=width)
 
 
 def obstacles(config: DistillationConfig, situation: Situation) -> list[Obstacle]:
@@ -110,6 +120,7 @@ SPEC = TechniqueSpec(
     config=DistillationConfig,
     implementation="engine.techniques.distillation.apply:Distillation",
     obstacles=obstacles,
+    leaves=leaves,
     training_minutes=lambda config: config.minutes,
     names=lambda config: (config.student,) if config.student else (),
 )

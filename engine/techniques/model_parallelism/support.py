@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from engine.domain.artifact import ModelCard
 
 SPLITTABLE = {
@@ -25,6 +28,9 @@ The other encoders and image classifiers that intake takes were cut and answered
 PACKED = ("int8", "int4", "fp8")
 """Number formats whose weights are laid out for the kernels of one worker."""
 
+HEAD_COUNTS = ("num_attention_heads", "num_heads", "n_heads", "num_key_value_heads")
+"""What attentions call the number of their heads."""
+
 MOST = 64
 
 
@@ -43,3 +49,12 @@ def degrees_for(card: ModelCard, *, attention: bool) -> tuple[int, ...]:
     if attention:
         sizes += [card.num_heads, card.num_kv_heads or card.num_heads]
     return tuple(n for n in range(2, MOST + 1) if all(size > 0 and size % n == 0 for size in sizes))
+
+
+def heads_of_cut(directory: Path) -> set[int]:
+    """(Key-value) heads of the attentions that an earlier stage cut, as its variant says."""
+    written = directory / "variant.json"
+    if not written.exists():
+        return set()
+    attributes = json.loads(written.read_text())["attributes"].values()
+    return {value for found in attributes for name, value in found.items() if name in HEAD_COUNTS}

@@ -95,11 +95,8 @@ class _Work:
             self._mask()
             self.remarks.append(TWO_OF_FOUR if self._config.kind is Kind.SEMI_STRUCTURED else STILL_DENSE)
             return
-        rounds = self._config.rounds
-        for index in range(rounds):
-            # each round removes its share of what is left, so that the last reaches the whole
-            share = 1 - (1 - self._config.sparsity) ** (1 / rounds)
-            self._cut(float(share if rounds > 1 else self._config.sparsity))
+        for index in range(self._config.rounds):
+            self._cut(self._config.share_of_a_round)
             if self._config.recover:
                 self._recover(index)
         if not self._config.recover:

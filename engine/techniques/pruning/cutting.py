@@ -13,7 +13,8 @@ from engine.surgery.channels import prune_channels, readers
 from engine.surgery.ffn import feed_forwards, neuron_scores, prune_ffn
 from engine.surgery.heads import attentions, head_scores, prune_heads
 from engine.surgery.importance import Evidence
-from engine.surgery.layers import keep_layers, layers_kept, spread_over, stack_of
+from engine.surgery.layers import keep_layers, spread_over, stack_of
+from engine.surgery.sizes import layers_kept
 from engine.tasks.traceable import Traceable
 
 Attributes = dict[str, dict[str, Any]]

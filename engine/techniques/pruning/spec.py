@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from engine.domain.artifact import ArtifactFormat
+from engine.domain.artifact import ArtifactFormat, ModelCard
 from engine.domain.knobs import Config, knob
 from engine.domain.recipe import TechniqueId
 from engine.domain.technique import After, Family, Obstacle, Phase, Situation, TechniqueSpec
+from engine.surgery.sizes import kept_of_heads, kept_size, layers_kept
 
 
 class Kind(StrEnum):
@@ -80,6 +81,35 @@ class PruningConfig(Config):
         40_000, low=0, high=1_000_000, shown_when=_RECOVER,
         help="Unlabelled sentences added to a text model's training data, from the documentation of installed Python packages",
     )  # fmt: skip
+
+    @property
+    def share_of_a_round(self) -> float:
+        """Of what is left then, so that the last round reaches the whole."""
+        return float(1 - (1 - self.sparsity) ** (1 / self.rounds)) if self.rounds > 1 else self.sparsity
+
+
+def leaves(config: PruningConfig, situation: Situation) -> ModelCard:
+    """Heads, inner widths and layers that stay; known beforehand where every layer loses the same share."""
+    card = situation.card
+    if config.kind is not Kind.STRUCTURED or config.ratios is not Ratios.EQUAL or card.num_heads == 0:
+        return card
+    for _ in range(config.rounds):
+        card = _cut(card, config.target, config.share_of_a_round)
+    return card
+
+
+def _cut(card: ModelCard, target: PruningTarget, share: float) -> ModelCard:
+    match target:
+        case PruningTarget.HEADS:
+            groups = card.num_kv_heads or card.num_heads
+            kept = kept_of_heads(groups, share)
+            return replace(card, num_heads=card.num_heads // groups * kept, num_kv_heads=kept)
+        case PruningTarget.LAYERS:
+            return replace(card, num_layers=min(layers_kept(card.num_layers, 1 - share), card.num_layers - 1))
+        case PruningTarget.FFN | PruningTarget.AUTO if card.intermediate_size:
+            return replace(card, intermediate_size=kept_size(card.intermediate_size, share))
+        case _:
+            return card
 
 
 def obstacles(config: PruningConfig, situation: Situation) -> list[Obstacle]:
@@ -170,6 +200,7 @@ SPEC = TechniqueSpec(
     implementation="engine.techniques.pruning.apply:Pruning",
     rules=(After(TechniqueId("distillation"), "What a student does not need shows only once it is trained."),),
     obstacles=obstacles,
+    leaves=leaves,
     training_minutes=lambda config: config.minutes if config.recover else 0.0,
     suggested=("pruning(sparsity=0.3)@openvino",),
 )

@@ -21,15 +21,17 @@ from engine.domain.errors import NothingChanged, StageError
 from engine.domain.experiment import LOSS_CURVE, SENSITIVITY
 from engine.domain.ports import Batch, Context, Material
 from engine.domain.recipe import RuntimeId
+from engine.domain.technique import Situation
 from engine.domain.workload import Workload
 from engine.executors.torch_local import EagerExecutor
-from engine.surgery.matrices import kept_size
+from engine.host import this_host
+from engine.surgery.sizes import kept_size
 from engine.tasks.loading import load_module, save_variant
 from engine.tasks.traceable import Traceable, parameters_of
 from engine.techniques.pruning.apply import STILL_DENSE, TWO_OF_FOUR, Pruning
 from engine.techniques.pruning.cutting import least_everywhere
 from engine.techniques.pruning.sensitivity import Scan
-from engine.techniques.pruning.spec import PruningConfig
+from engine.techniques.pruning.spec import PruningConfig, leaves
 from tests.models import IMAGE_SIZE, VOCABULARY, tiny_bert, tiny_card, tiny_llama, tiny_resnet, tiny_vit
 
 
@@ -58,6 +60,13 @@ def card_of(directory: Path) -> ModelCard:
     ids = TensorSpec("input_ids", "int64", ("batch", "sequence"))
     logits = TensorSpec("logits", "float32", ("batch", "sequence", "vocabulary"))
     return replace(card, task=TaskId.CAUSAL_LM, inputs=(ids,), outputs=(logits,))
+
+
+def left(directory: Path, **knobs: Any) -> ModelCard:
+    """What the spec says beforehand. The card of a tiny GPT-2 knows no sizes."""
+    card = card_of(directory)
+    card = card if card.num_heads else replace(card, num_layers=2, num_heads=4, intermediate_size=128)
+    return leaves(PruningConfig.of(knobs), Situation(card, RuntimeId.EAGER, this_host()))
 
 
 def batch_of(card: ModelCard, seed: int) -> Batch:
@@ -112,6 +121,7 @@ def test_feed_forward_width_shrinks(family: str, tiny: dict[str, Path], tmp_path
     applied, pruned = prune(tiny[family], tmp_path, sparsity=0.5)
     before, after = applied.facts.facts["ffn_width_before"], applied.facts.facts["ffn_width_after"]
     assert after == int(before) // 2
+    assert left(tiny[family], sparsity=0.5).intermediate_size == after
     assert applied.facts.facts["heads_after"] == applied.facts.facts["heads_before"]
     widths = {p.shape[0] for n, p in pruned.model.named_parameters() if n.endswith(("intermediate.dense.bias", "fc1.bias", "c_fc.bias", "up_proj.weight"))}
     assert widths == {after}
@@ -122,6 +132,7 @@ def test_whole_heads_go(family: str, heads: int, tiny: dict[str, Path], tmp_path
     applied, pruned = prune(tiny[family], tmp_path, target="heads", sparsity=0.25)
     assert applied.facts.facts["heads_before"] == 4
     assert applied.facts.facts["heads_after"] == heads
+    assert left(tiny[family], target="heads", sparsity=0.25).num_heads == heads
     assert applied.facts.facts["ffn_width_after"] == applied.facts.facts["ffn_width_before"]
     batch = batch_of(card_of(tiny[family]), 9)
     assert torch.isfinite(pruned(*[torch.from_numpy(batch[name]) for name in pruned.inputs])[0]).all()
@@ -208,6 +219,7 @@ def test_kept_sizes_are_tiles(size: int, sparsity: float, kept: int) -> None:
 def test_whole_layers_go(family: str, tiny: dict[str, Path], tmp_path: Path) -> None:
     applied, pruned = prune(tiny[family], tmp_path, target="layers", sparsity=0.5)
     assert (applied.facts.facts["layers_before"], applied.facts.facts["layers_after"]) == (2, 1)
+    assert left(tiny[family], target="layers", sparsity=0.5).num_layers == 1
     batch = batch_of(card_of(tiny[family]), 9)
     assert torch.isfinite(pruned(*[torch.from_numpy(batch[name]) for name in pruned.inputs])[0]).all()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
 from engine.domain.deployment import Deployment, Variant
+from engine.domain.errors import StageError
 from engine.domain.host import HostFacts
 from engine.domain.layout import Cut
 from engine.domain.ports import Context
@@ -52,7 +55,13 @@ def refused(recipe: str, card: ModelCard = SMOLLM, host: HostFacts = LARGE) -> s
         ("model_parallelism()", replace(BERT, format=ArtifactFormat.ONNX), LARGE, "ONNX graph is not cut", "distributed()"),
         ("quantization(format=int8)+model_parallelism(kind=tensor)", BERT, LARGE, "does not split int8 matrices", "kind=pipeline, or quantization(format=bf16)"),
         ("quantization(format=int4)+model_parallelism(kind=tensor, degree=3)", SMOLLM, LARGE, "does not split int4 matrices", "kind=pipeline"),
-        ("distributed(replicas=2, hosts=2)", SMOLLM, LARGE, "several hosts", "torchrun"),
+        ("distributed(replicas=2, hosts=2)", SMOLLM, LARGE, "2 hosts are placed by Ray", "spread.clustered MODEL --recipe 'distributed(replicas=2, hosts=2)'. On every host: pip install -r requirements-cluster.txt; then RAY"),
+        ("distributed(replicas=8, hosts=2)", SMOLLM, replace(HOST, cluster=True), "8 workers need a core each", "at most 4"),
+        ("pruning(sparsity=0.3)+model_parallelism(kind=tensor, degree=3)", SMOLLM, LARGE, "1072 features of an MLP do not divide by 3", "degree of 2 or 4 or 8"),
+        ("distillation(layers=1.0, width=0.7)+model_parallelism(kind=tensor, degree=3)", BERT, LARGE, "1072 features", "degree of 2 or 4"),
+        ("distillation(layers=0.5)+model_parallelism(degree=4)", BERT, LARGE, "3 layers, fewer than the 4 workers", "at most 3"),
+        ("pruning(target=layers, sparsity=0.5)+model_parallelism(degree=4)", BERT, LARGE, "3 layers, fewer", "at most 3"),
+        ("pruning(target=heads, sparsity=0.4)+model_parallelism(kind=tensor, split=whole)", BERT, LARGE, "7 heads and 7 key-value heads do not divide by 2", "or split=mlp"),
     ],
 )  # fmt: skip
 def test_refused_before_launch_with_the_way_out(recipe: str, card: ModelCard, host: HostFacts, says: str, mend: str) -> None:
@@ -90,6 +99,17 @@ def test_heads_that_do_not_divide_leave_the_mlps(context: Context) -> None:
     assert whole.deployment.layout.split_attention and whole.facts.remarks == ()
     asked = ModelParallelism().apply(deployment(), replace(config, degree=3, split=Split.MLP), context)
     assert not asked.deployment.layout.split_attention and asked.facts.remarks == ()
+
+
+def test_heads_that_an_earlier_stage_left_are_what_counts(context: Context, tmp_path: Path) -> None:
+    (tmp_path / "variant.json").write_text(json.dumps({"attributes": {f"layers.{i}": {"num_heads": n} for i, n in enumerate((4, 6))}}))
+    pruned = replace(deployment(), variant=Variant(str(tmp_path)))
+    halves = ModelParallelism().apply(pruned, ModelParallelismConfig(kind=Kind.TENSOR, degree=2), context)
+    assert halves.deployment.layout.split_attention
+    thirds = ModelParallelism().apply(pruned, ModelParallelismConfig(kind=Kind.TENSOR, degree=3), context)
+    assert "4, 6 heads left by an earlier stage do not divide by 3; degrees of 2" in thirds.facts.remarks[0]
+    with pytest.raises(StageError, match="4, 6 heads left by an earlier stage do not divide by 3"):
+        ModelParallelism().apply(pruned, ModelParallelismConfig(kind=Kind.TENSOR, degree=3, split=Split.WHOLE), context)
 
 
 def test_replicas_are_made_for_their_share_and_keep_the_cut(context: Context) -> None:
