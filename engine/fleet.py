@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from engine.domain.artifact import Artifact, ModelCard
+from engine.domain.errors import StageError
 from engine.domain.host import HostFacts
 from engine.domain.recipe import Recipe
-from engine.host import this_host
+from engine.host import code, this_host
 from engine.plan import make_plan
+from engine.settings import Settings
 from storage import Storage
 
 ALIVE_FOR = timedelta(seconds=60)
@@ -50,6 +52,27 @@ def choose_host(
     best = max(hosts, key=lambda host: able[host.name])
     anybody = len(set(able.values())) == 1
     return Choice(best, "" if anybody else best.name)
+
+
+def demand_same_code(storage: Storage) -> None:
+    """What one queue hands out is done alike everywhere. Raises StageError naming a living host whose worker is another Speedrail."""
+    now, own = datetime.now(UTC), this_host().name
+    for beat in storage.hosts.list():
+        if beat.host != own and now - beat.at <= ALIVE_FOR and beat.facts.code not in ("", code()):
+            raise StageError(
+                f"The worker on {beat.host} is another version of Speedrail than this one on {own}.",
+                mend=f"Install the same version on both; a worker that was stopped is forgotten after {ALIVE_FOR.seconds} s.",
+            )  # fmt: skip
+
+
+def demand_files(artifact: Artifact, storage: Storage, settings: Settings) -> None:
+    """Raises StageError when this host cannot read the model that it is to run."""
+    if not storage.files.exists(artifact.id):
+        raise StageError(
+            f"{this_host().name} does not have the files of {artifact.name}: they are not in {settings.artifacts_url}.",
+            mend="Start its worker with the --artifacts-url of the host that took the model in (a folder or an object store that both "
+            "reach), or take the model in again if it was deleted; then repeat the run.",
+        )  # fmt: skip
 
 
 def _runnable(recipes: Sequence[Recipe], artifact: Artifact, host: HostFacts, models: Mapping[str, ModelCard] | None) -> int:

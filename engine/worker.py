@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from engine.execution import execute
 from engine.execution.leash import Stopping
 from engine.execution.lock import FileLock, is_locked
 from engine.execution.scratch import sweep
-from engine.fleet import ALIVE_FOR
-from engine.host import this_host
+from engine.fleet import ALIVE_FOR, demand_same_code
+from engine.host import code, this_host
 from engine.launch import HOST
 from engine.queue import (
     APPLICATION,
@@ -83,7 +84,10 @@ def ensure_worker(settings: Settings, patience_seconds: float = 20.0) -> bool:
 
 
 def serve(settings: Settings) -> int:
-    """Work until SIGTERM or SIGINT. Returns 1 at once when this home has a worker already."""
+    """Work until SIGTERM or SIGINT. Returns 1 at once when this home has a worker already.
+
+    Raises StageError when another host of the team serves with another Speedrail.
+    """
     lock = FileLock(worker_lock(settings))
     if not lock.try_acquire("worker"):
         print(f"A worker already serves {settings.home}.", file=sys.stderr)
@@ -94,7 +98,9 @@ def serve(settings: Settings) -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
     sweep(settings)
-    worker = _Worker(settings, open_storage(settings))
+    storage = open_storage(settings)
+    demand_same_code(storage)
+    worker = _Worker(settings, storage)
     worker.start()
     log.info("worker %s serves %s", worker.id, settings.home)
     while not stop.wait(TICK_SECONDS):
@@ -151,7 +157,7 @@ class _Worker:
                 execute.end_cancelled(experiment_id, self._storage, self._settings)
             if time.monotonic() - self._beaten >= BEAT_SECONDS:
                 self._beaten = time.monotonic()
-                self._storage.hosts.beat(this_host().name, self.id, this_host(), "; ".join(tuple(self._doing)))
+                self._storage.hosts.beat(this_host().name, self.id, replace(this_host(), code=code()), "; ".join(tuple(self._doing)))
                 self._reconcile(unfinished)
                 self._recover_stale_hosts()
         except SpeedrailError:

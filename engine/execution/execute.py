@@ -26,6 +26,7 @@ from engine.execution.recorder import Report, Superseded
 from engine.execution.scratch import scratch
 from engine.execution.transforming import transform_key
 from engine.execution.work import Prepared, Work, open_runs
+from engine.fleet import demand_files
 from engine.launch import plan_of
 from engine.settings import Settings
 from storage import Storage
@@ -128,6 +129,7 @@ def _run(
         with host.hold(note, waiting), scratch(settings) as place:
             experiment = storage.experiments.get(experiment_id)
             artifact = storage.artifacts.get(experiment.artifact_id)
+            demand_files(artifact, storage, settings)
             work = Work(
                 experiment, artifact, storage, settings, leash, place, report, lambda: host.offer_turn(note, waiting)
             )

@@ -20,8 +20,10 @@ from engine.domain.experiment import Run, RunStatus
 from engine.domain.host import HostFacts
 from engine.domain.metrics import LATENCY
 from engine.domain.workload import Workload
-from engine.fleet import choose_host
+from engine.execution.execute import run_experiment
+from engine.fleet import choose_host, demand_same_code
 from engine.grammar import parse_recipe
+from engine.host import code
 from engine.launch import launch
 from engine.queue import Queue
 from engine.settings import Settings
@@ -104,6 +106,37 @@ def _until(condition: object, storage: Storage, ids: list[str], folder: Path) ->
             f"{len(_done(storage, ids))} done; " + "".join(p.read_text()[-2000:] for p in folder.glob("*.log"))
         )
         time.sleep(0.3)
+
+
+def test_a_host_without_the_model_says_where_it_looked(settings: Settings, tmp_path: Path) -> None:
+    storage = open_storage(settings)
+    artifact = keep(tiny_onnx(tmp_path / "tiny"), storage)
+    experiment = launch(storage, None, artifact, Workload(), [])
+    storage.close()
+    # its worker has the team's database and a folder of its own
+    apart = replace(settings, artifacts_url=f"file://{tmp_path / 'apart'}")
+    storage = open_storage(apart)
+    assert run_experiment(experiment.id, storage, apart)
+    (run,) = storage.runs.of_experiment(experiment.id)
+    assert run.status is RunStatus.FAILED
+    assert f"does not have the files of {artifact.name}: they are not in {apart.artifacts_url}" in run.problems[0].what
+    assert "--artifacts-url of the host that took the model in" in run.problems[0].mend
+    storage.close()
+
+
+def test_a_worker_of_another_version_does_not_join(settings: Settings) -> None:
+    storage = open_storage(settings)
+    others = HostFacts("other", "cpu", 2, 2**33, code=code())
+    storage.hosts.beat("other", "other-1", others, "")
+    demand_same_code(storage)
+    storage.hosts.beat("other", "other-1", replace(others, code="newer"), "")
+    storage.close()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "engine", "worker"], env={**os.environ, **settings.as_environment()},
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and "The worker on other is another version of Speedrail than this one" in done.stderr
+    assert "Install the same version on both" in done.stderr
 
 
 def test_an_experiment_goes_to_the_host_that_has_what_it_needs(tiny: Artifact) -> None:
