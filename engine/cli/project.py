@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -20,9 +21,10 @@ from engine.execution.tracing import trace
 from engine.grammar import parse_recipe
 from engine.hardware.gpus import gpu_of, gpus
 from engine.hardware.links import link_of
+from engine.hardware.networks import card_of, names, network
 from engine.hardware.operators import Network
 from engine.hardware.projection import Projection, project
-from engine.hardware.scenarios import scenario_of
+from engine.hardware.scenarios import Scenario, scenario_of
 from engine.hardware.spreading import Degrees, Spread, spread
 from engine.settings import Settings
 from engine.techniques.gpu.results import shortage
@@ -33,21 +35,28 @@ from storage import Storage, open_storage
 def run(settings: Settings, options: argparse.Namespace) -> int:
     """Every recipe on every device. Raises InvalidInput, StageError."""
     recipes = [parse_recipe(text) for text in options.recipe] or [Recipe()]
-    degrees = degrees_of(options)
+    asked = degrees_of(options)
     link = link_of(options.link) if options.link else None
     workload = Workload.parse_words(options.workload)
     devices = [gpu_of(id) for id in options.device] or list(gpus())
     check_destination(options.json)
-    with scratch(settings) as home:
-        place = replace(
-            settings, home=home, database_url=f"sqlite:///{home / 'speedrail.db'}", artifacts_url=f"file://{home / 'store'}"
-        )
-        storage = open_storage(place)
-        artifact = _artifact(options.model, storage, place, settings)
-        scenarios = [scenario_of(recipe, artifact.card) for recipe in recipes]
-        for each in degrees:
-            demand_degrees(each, artifact.card)
-        networks = [trace(artifact, workload, storage, place, say_who_holds(), each.rewrites) for each in scenarios]
+    published = options.model in names() and not Path(options.model).exists()
+    if published:
+        name, artifact_id, card = options.model, "", card_of(options.model)
+        scenarios = [scenario_of(recipe, card) for recipe in recipes]
+        degrees, refused = divided(asked, card)
+        networks = [_published(name, workload, each) for each in scenarios]
+    else:
+        with scratch(settings) as home:
+            place = replace(
+                settings, home=home, database_url=f"sqlite:///{home / 'speedrail.db'}", artifacts_url=f"file://{home / 'store'}"
+            )
+            storage = open_storage(place)
+            artifact = _artifact(options.model, storage, place, settings)
+            name, artifact_id, card = artifact.name, artifact.id, artifact.card
+            scenarios = [scenario_of(recipe, card) for recipe in recipes]
+            degrees, refused = divided(asked, card)
+            networks = [trace(artifact, workload, storage, place, say_who_holds(), each.rewrites) for each in scenarios]
     found = [
         (str(recipe), network, project(network, device, scenario.precision, scenario.execution))
         for recipe, scenario, network in zip(recipes, scenarios, networks, strict=True) for device in devices
@@ -62,7 +71,9 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         ]  # fmt: skip
         data = [spread_as_data(text, each, network) for text, network, each in spreads]
         table = _spread_table([(text, each) for text, _, each in spreads])
-    show({"model": artifact.name, "artifact": artifact.id, "provenance": "projected", "projections": data}, table, options.json)
+    table = "\n".join([table, *refused])
+    shown = {"model": name, "artifact": artifact_id, "provenance": "projected", "projections": data, "refused": refused}
+    show(shown, table, options.json)
     return 0
 
 
@@ -75,14 +86,25 @@ def degrees_of(options: argparse.Namespace) -> list[Degrees]:
     return [Degrees(tensor=t, pipeline=p, replicas=r) for t, p, r in product(*asked)]
 
 
-def demand_degrees(degrees: Degrees, card: ModelCard) -> None:
-    """Raises InvalidInput, with the degrees that would do, where heads do not divide."""
+def divided(asked: Sequence[Degrees], card: ModelCard) -> tuple[list[Degrees], list[str]]:
+    """Those whose heads divide, and a line for each tensor degree that is left out. Raises InvalidInput when none is left."""
     able = degrees_for(card, attention=True)
-    if degrees.tensor > 1 and card.num_heads and degrees.tensor not in able:
-        raise InvalidInput(
-            f"{card.num_heads} heads and {card.num_kv_heads or card.num_heads} key-value heads do not divide by {degrees.tensor}.",
-            mend=f"Choose {' or '.join(map(str, able[:6])) or 'a pipeline or replicas'}.", where="tensor",
-        )  # fmt: skip
+    left = [each for each in asked if each.tensor == 1 or not card.num_heads or each.tensor in able]
+    others = sorted({each.tensor for each in asked} - {each.tensor for each in left})
+    heads = f"{card.num_heads} heads and {card.num_kv_heads or card.num_heads} key-value heads"
+    mend = f"Choose {' or '.join(map(str, able[:6])) or 'a pipeline or replicas'}."
+    if not left:
+        raise InvalidInput(f"{heads} do not divide by {others[0]}.", mend=mend, where="tensor")
+    return left, [f"tensor={degree} is left out: {heads} do not divide by it. {mend}" for degree in others]
+
+
+def _published(name: str, workload: Workload, scenario: Scenario) -> Network:
+    if scenario.rewrites:
+        raise InvalidInput(f"{name} is known by its shape alone, which {scenario.rewrites} cannot rewrite.", mend="Project a model's files.")
+    return network(
+        name, batch=workload.batch_size, sequence=workload.sequence_length, new_tokens=workload.new_tokens,
+        image_size=workload.image_size or 224,
+    )  # fmt: skip
 
 
 def _artifact(model: str, storage: Storage, place: Settings, settings: Settings) -> Artifact:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
 from engine.domain.errors import NotFound
 from engine.hardware.operators import (
     Network,
@@ -165,6 +166,24 @@ def network(name: str, *, batch: int = 1, sequence: int = 128, new_tokens: int =
     if name in CNNS:
         return cnn_network(name, CNNS[name](batch, image_size), batch)
     raise NotFound(f"There is no network {name!r}.", mend=f"Known networks: {', '.join(names())}.")
+
+
+def card_of(name: str) -> ModelCard:
+    """What plans and projections ask of a published network. Raises NotFound."""
+    for decoder in DECODERS:
+        if decoder.name == name:
+            return _card(TaskId.CAUSAL_LM, decoder, decoder.kv_heads)
+    for encoder in ENCODERS:
+        if encoder.name == name:
+            return _card(TaskId.TEXT_ENCODER, encoder, encoder.heads)
+    return ModelCard(ArtifactFormat.HUGGINGFACE, TaskId.IMAGE_CLASSIFIER, name, network(name).parameters, "float16", ())
+
+
+def _card(task: TaskId, shape: DecoderShape | EncoderShape, kv_heads: int) -> ModelCard:
+    return ModelCard(
+        ArtifactFormat.HUGGINGFACE, task, shape.name, shape.parameters, "float16", (), num_layers=shape.layers, num_heads=shape.heads,
+        num_kv_heads=kv_heads, hidden_size=shape.hidden, intermediate_size=shape.intermediate, vocab_size=shape.vocab,
+    )  # fmt: skip
 
 
 def names() -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.spreading_projection import Row, log_errors, rows
-from engine.cli.project import degrees_of, demand_degrees, spread_as_data
+from engine.cli import parser
+from engine.cli.project import degrees_of, divided, run, spread_as_data
 from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
 from engine.domain.errors import InvalidInput
 from engine.hardware.gpus import gpu_of
@@ -19,6 +21,7 @@ from engine.hardware.networks import network
 from engine.hardware.precisions import precision_named
 from engine.hardware.projection import project
 from engine.hardware.spreading import Degrees, Spread, constants, spread
+from engine.settings import Settings
 
 A100, NVLINK = gpu_of("a100-80"), link_of("nvlink3")
 
@@ -82,8 +85,21 @@ def test_degrees_that_it_cannot_have(name: str, degrees: dict[str, int], says: s
 def test_heads_that_do_not_divide_name_the_degrees_that_do() -> None:
     card = ModelCard(ArtifactFormat.GGUF, TaskId.CAUSAL_LM, "LlamaForCausalLM", 1, "Q4_1", (), num_heads=9, num_kv_heads=3, intermediate_size=1536)
     with pytest.raises(InvalidInput, match=r"9 heads and 3 key-value heads do not divide by 2\. Choose 3"):
-        demand_degrees(Degrees(tensor=2), card)
-    demand_degrees(Degrees(tensor=3), card)
+        divided([Degrees(tensor=2)], card)
+    left, refused = divided([Degrees(tensor=2), Degrees(tensor=3), Degrees(pipeline=2)], card)
+    assert left == [Degrees(tensor=3), Degrees(pipeline=2)]
+    assert refused == ["tensor=2 is left out: 9 heads and 3 key-value heads do not divide by it. Choose 3."]
+
+
+def test_a_published_network_is_projected_by_name(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["project", "gpt-20b", "--device", "a100-80", "--tensor", "1,5,8", "--workload", "sequence_length=80,new_tokens=200"]
+    options = parser().parse_args([*words, "--recipe", "quantization(format=int8)", "--recipe", "", "--json"])
+    assert run(settings, options) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [(p["recipe"], p["tensor"]) for p in said["projections"]] == [("quantization(format=int8)", 1), ("quantization(format=int8)", 8), ("", 1), ("", 8)]
+    assert said["refused"][0].startswith("tensor=5 is left out: 48 heads") and said["projections"][3]["new_tokens"] == 200
+    with pytest.raises(InvalidInput, match="known by its shape alone"):
+        run(settings, parser().parse_args([*words, "--recipe", "pruning(sparsity=0.3)"]))
 
 
 def test_the_command_line_takes_lists() -> None:
