@@ -142,6 +142,31 @@ def test_what_replicas_hold_and_how_they_scale_is_a_fact(tensors: OpenRequest) -
     assert int(facts["shared_between_workers_bytes"]) > 0
 
 
+def test_answers_that_differ_fail_the_run(tensors: OpenRequest) -> None:
+    def crooked(request: OpenRequest) -> SpreadExecutor:
+        executor = open_spread(request)
+        infer = executor.infer
+        executor.infer = lambda batch: {name: value + 0.5 for name, value in infer(batch).items()}  # type: ignore[method-assign]
+        return executor
+
+    with pytest.raises(StageError, match=r"y of the spread model differs from the single process by 0\.5"):
+        prove(spread(tensors, replicas=2), BATCH, crooked)
+
+
+def test_a_greedy_token_that_differs_fails_the_run(
+    lowered: dict[str, OpenRequest], two_ranks: Callable[[OpenRequest], SpreadExecutor]
+) -> None:
+    def crooked(request: OpenRequest) -> SpreadExecutor:
+        executor = two_ranks(request)
+        generate = executor.generate
+        executor.generate = lambda ids, count: replace(made := generate(ids, count), tokens=made.tokens + 1)  # type: ignore[method-assign]
+        return executor
+
+    request = spread(lowered["llama"], cut=Cut.PIPELINE, degree=2)
+    with pytest.raises(StageError, match=r"(\d+) of \1 greedy tokens differ"):
+        prove(request, batch_of(request.card), crooked)
+
+
 def test_single_requests_are_gathered_and_one_too_many_is_turned_away(tensors: OpenRequest) -> None:
     layout = Layout(replicas=2, timeout=30.0, max_wait_ms=50.0, queue=8)
     rows = [{"x": np.full((1, 16), i, np.float32)} for i in range(12)]
