@@ -24,10 +24,13 @@ def families(techniques: Sequence[TechniqueSpec]) -> list[tuple[Family, list[Tec
     return [(f, group) for f in Family if (group := [spec for spec in techniques if spec.family is f])]
 
 
+_ACRONYMS = ("cuda", "kv", "qat", "tf32")
+
+
 def title_of(name: str) -> str:
-    """`group_size` as a label: `Group size`."""
-    words = name.replace("_", " ")
-    return words[:1].upper() + words[1:]
+    """`group_size` as a label: `Group size`; `kv_cache`: `KV cache`."""
+    first, *rest = name.split("_")
+    return " ".join([first.upper() if first in _ACRONYMS else first.capitalize(), *rest])
 
 
 def technique_row(spec: TechniqueSpec, others: Sequence[str]) -> Column | None:
