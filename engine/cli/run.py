@@ -26,7 +26,7 @@ from engine.execution.judging import VERIFY_AA
 from engine.execution.lock import HostLock
 from engine.execution.scratch import scratch
 from engine.grammar import parse_recipe
-from engine.launch import check_guard_rail, launch
+from engine.launch import check_guard_rail, launch, models_named
 from engine.settings import Settings
 from storage import Storage, open_storage
 
@@ -46,6 +46,10 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     with place_for(settings, options.save) as place:
         storage = open_storage(place)
         artifact = artifact_of(options.model, storage, place, settings, host)
+        if place != settings:
+            own = open_storage(settings)
+            for model in models_named(recipes, own).values():
+                _copy(model, own, storage)
         experiment = launch(
             storage, None, artifact, workload, recipes,
             target=target, guard_rail=options.guard_rail, name=options.name, keep_models=options.save,
@@ -97,9 +101,14 @@ def artifact_of(model: str, storage: Storage, place: Settings, settings: Setting
             where="PATH_OR_ID",
         ) from None
     if own is not storage:
-        storage.files.put_directory(artifact.id, own.files.local_path(artifact.id))
-        storage.artifacts.add(artifact)
+        _copy(artifact, own, storage)
     return artifact
+
+
+def _copy(artifact: Artifact, own: Storage, storage: Storage) -> None:
+    """Into the storage that lasts as long as this command."""
+    storage.files.put_directory(artifact.id, own.files.local_path(artifact.id))
+    storage.artifacts.add(artifact)
 
 
 def _file(path: str) -> Path:
