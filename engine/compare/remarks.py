@@ -34,9 +34,9 @@ def _verdict(speedup: Speedup) -> str:
     measured = f"{speedup.ratio.median:.2f}× (95 % interval {low:.2f}–{high:.2f})"
     if speedup.verdict is Verdict.SLOWER:
         return f"Slower than the baseline: {measured}."
-    return (
-        f"Not distinguishable from the baseline: {measured}, while equal processes may differ by {speedup.band:.1%} here."
-    )
+    apart = f"{speedup.band:.1%}" if speedup.band < 1 else f"a factor of {1 + speedup.band:,.0f}"
+    advice = " One process of each tells little: measure with processes=3 or more." if speedup.blocks == 1 else ""
+    return f"Not distinguishable from the baseline: {measured}, while equal processes may differ by {apart} here.{advice}"
 
 
 def _untouched(evidence: Evidence) -> str:

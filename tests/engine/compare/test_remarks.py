@@ -21,7 +21,7 @@ from engine.grammar import parse_recipe
 CARD = ModelCard(ArtifactFormat.HUGGINGFACE, TaskId.TEXT_ENCODER, "BertModel", 22_000_000, "float32", (), operators={"Linear": 36, "LayerNorm": 13})
 OLD = HostFacts("h", "old", 2, 2**34, frozenset({"avx2"}))
 NEW = HostFacts("h", "new", 2, 2**34, frozenset({"avx512_vnni", "avx512_bf16"}))
-ALIKE = Speedup(Ratio(1.004, (0.99, 1.02)), Verdict.NOT_DISTINGUISHABLE, 0.013, 10)
+ALIKE = Speedup(Ratio(1.004, (0.99, 1.02)), Verdict.NOT_DISTINGUISHABLE, 0.013, 10, blocks=10)
 SLOWER = Speedup(Ratio(0.5, (0.49, 0.51)), Verdict.SLOWER, 0.01, 10)
 QUIET = Counters(threads=2, busy_cores=1.9, involuntary_switches=3.0)
 UNSTRUCTURED = StageFacts("pruning", 1.0, {"zero_share_before": 0.0, "zero_share_after": 0.3, "parameters_removed": 0.0})
@@ -118,6 +118,8 @@ def test_the_verdict_comes_first() -> None:
     assert why_no_gain(ALIKE, evidence())[0] == (
         "Not distinguishable from the baseline: 1.00× (95 % interval 0.99–1.02), while equal processes may differ by 1.3% here."
     )
+    single = why_no_gain(replace(ALIKE, band=726.0, blocks=1), evidence())[0]
+    assert single.endswith("may differ by a factor of 727 here. One process of each tells little: measure with processes=3 or more.")
     assert why_no_gain(SLOWER, evidence())[0].startswith("Slower than the baseline: 0.50×")
 
 
