@@ -28,8 +28,8 @@ WORKLOADS = {"minilm": "batch_size=1,sequence_length=128", "resnet18": "batch_si
 def recipes(family: str, minutes: float) -> list[str]:
     """Cut without and with training, and the trained ones with int8 on the runtime that is best at it."""
     if family == "minilm":
-        students = [f"distillation(layers={layers}, width={width}, minutes={minutes})" for layers, width in ((0.84, 0.8), (0.67, 0.7))]
-        alone = [f"{INT8}@openvino", "pruning(sparsity=0.2)@openvino", "pruning(target=layers, sparsity=0.17)@openvino"]
+        students = [f"pruning(sparsity=0.3, recover=true, minutes={minutes})", f"distillation(layers=0.84, width=0.8, minutes={minutes})"]
+        alone = [f"{INT8}@openvino", "pruning(sparsity=0.3)@openvino", f"pruning(sparsity=0.3)+{INT8}@openvino"]
     else:
         students = [f"pruning(sparsity=0.5, recover=true, minutes={minutes})"]
         alone = [f"{INT8}@openvino", "pruning(sparsity=0.5)@openvino"]
