@@ -98,7 +98,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
 
 
 def _add_project(project: argparse.ArgumentParser) -> None:
-    project.add_argument("model", metavar="PATH_OR_ID", help="a model's files, the id of an artifact taken in before, or a published network (gpt-20b)")
+    project.add_argument("model", metavar="PATH_OR_ID", help="a model's files, the id of an artifact taken in before, or a published network (gpt-20b, in bf16 unless a recipe says otherwise)")
     project.add_argument("--device", action="append", default=[], metavar="ID", help="of the catalogue; repeat for several (all)")
     project.add_argument("--recipe", action="append", default=[], metavar="RECIPE", help="of distillation, pruning, quantization and gpu; repeat for several")
     project.add_argument("--workload", default="", metavar="k=v,…", help="for example batch_size=1,sequence_length=128")

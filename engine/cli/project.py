@@ -34,13 +34,14 @@ from storage import Storage, open_storage
 
 def run(settings: Settings, options: argparse.Namespace) -> int:
     """Every recipe on every device. Raises InvalidInput, StageError."""
-    recipes = [parse_recipe(text) for text in options.recipe] or [Recipe()]
+    published = options.model in names() and not Path(options.model).exists()
+    # published figures are in 16 bits
+    recipes = [parse_recipe(text) for text in options.recipe] or [parse_recipe("quantization(format=bf16)") if published else Recipe()]
     asked = degrees_of(options)
     link = link_of(options.link) if options.link else None
     workload = Workload.parse_words(options.workload)
     devices = [gpu_of(id) for id in options.device] or list(gpus())
     check_destination(options.json)
-    published = options.model in names() and not Path(options.model).exists()
     if published:
         name, artifact_id, card = options.model, "", card_of(options.model)
         scenarios = [scenario_of(recipe, card) for recipe in recipes]
@@ -159,25 +160,31 @@ def spread_as_data(recipe: str, spread: Spread, network: Network) -> dict[str, A
 def _spread_table(found: list[tuple[str, Spread]]) -> str:
     lines = [
         f"{'projected on':32} {'tensor':>6} {'pipeline':>8} {'replicas':>8} {'latency, ms':>12} {'band':>19} {'items/s':>10} {'speedup':>8} "
-        f"{'on links':>8} {'GB each':>8}  recipe"
+        f"{'on links':>8} {'GB each':>8} {'products in':>11}  recipe"
     ]
     for recipe, s in found:
-        band = f"{s.low * 1e3:.3g} to {s.high * 1e3:.3g}"
+        band = f"{_figure(s.low * 1e3)} to {_figure(s.high * 1e3)}"
         lines.append(
-            f"{s.single.device.name:32} {s.degrees.tensor:6} {s.degrees.pipeline:8} {s.degrees.replicas:8} {s.latency * 1e3:12.3g} {band:>19} "
-            f"{s.throughput:10.4g} {s.speedup:8.2f} {s.communication:8.0%} {s.memory.total / 1e9:8.2f}  {recipe or 'as uploaded'}"
+            f"{s.single.device.name:32} {s.degrees.tensor:6} {s.degrees.pipeline:8} {s.degrees.replicas:8} {_figure(s.latency * 1e3):>12} {band:>19} "
+            f"{_figure(s.throughput):>10} {s.speedup:8.2f} {s.communication:8.0%} {s.memory.total / 1e9:8.2f} {s.single.arithmetic:>11}"
+            f"  {recipe or 'as uploaded'}"
             + "  OUT OF MEMORY" * (not s.fits)
         )
     return "\n".join([*lines, f"Links: {', '.join(sorted({s.link.name for _, s in found}))}. Throughput: calls that follow each other without end."])
+
+
+def _figure(value: float) -> str:
+    """Three significant digits, and all those before the point."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _table(found: list[tuple[str, Projection]]) -> str:
     lines = [f"{'projected on':32} {'latency, ms':>12} {'band':>19} {'items/s':>10} {'memory, GB':>11} {'bound by':>9} {'products in':>11}  recipe"]
     for recipe, p in found:
         fits = "" if p.fits else "  OUT OF MEMORY"
-        band = f"{p.low * 1e3:.3g} to {p.high * 1e3:.3g}"
+        band = f"{_figure(p.low * 1e3)} to {_figure(p.high * 1e3)}"
         lines.append(
-            f"{p.device.name:32} {p.latency * 1e3:12.3g} {band:>19} {p.throughput:10.4g} {p.memory.total / 1e9:11.2f} {p.bound:>9} {p.arithmetic:>11}"
+            f"{p.device.name:32} {_figure(p.latency * 1e3):>12} {band:>19} {_figure(p.throughput):>10} {p.memory.total / 1e9:11.2f} {p.bound:>9} {p.arithmetic:>11}"
             f"  {recipe or 'as uploaded'}{fits}"
         )
     return "\n".join([*lines, *(shortage(p) for _, p in found if not p.fits)])
