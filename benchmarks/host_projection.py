@@ -47,13 +47,7 @@ _SECONDS = 5.0
 
 
 def main() -> None:
-    found = ceilings(CeilingsRequest((1,), (Precision.FP32,), _SECONDS), time.thread_time)
-    peak, bandwidth, dispatch = found.peaks[0].per_second, found.bandwidths[0].bytes_per_second, _dispatch()
-    device = Gpu(
-        id="host", name=this_host().cpu, vendor="", generation="host", use="host", memory_bytes=this_host().memory_bytes,
-        bandwidth=bandwidth, power_watts=0.0, launch_seconds=0.0, peaks={"fp32": peak}, source="measured here",
-        status=SourceStatus.VERIFIED, link=None, host_link=link_of("unified"), unified_memory=True,
-    )  # fmt: skip
+    device, dispatch = measured_device()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, title in TITLES.items():
@@ -61,13 +55,13 @@ def main() -> None:
             network = _network(name, Workload(**{k: figures["workload"][k] for k in ("batch_size", "sequence_length", "new_tokens")}), Path(scratch))
             for run in figures["runs"]:
                 if run["recipe"] in RECIPES:
-                    rows += _rows(title, run, _projection(network, device, dispatch, eager=not run["recipe"]))
+                    rows += _rows(title, run, on_this_host(network, device, dispatch if not run["recipe"] else 0.0))
     result = {
-        "environment": as_data(environment(1, "none")), "peak_fp32": peak, "read_bytes_per_second": bandwidth, "dispatch_seconds": dispatch,
-        "rows": rows,
+        "environment": as_data(environment(1, "none")), "peak_fp32": device.peaks["fp32"], "read_bytes_per_second": device.bandwidth,
+        "dispatch_seconds": dispatch, "rows": rows,
     }  # fmt: skip
     (RESULTS / "host_projection.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(f"peak {peak / 1e9:.0f} GFLOP/s, memory {bandwidth / 1e9:.1f} GB/s, {dispatch * 1e6:.1f} µs an operator")
+    print(f"peak {device.peaks['fp32'] / 1e9:.0f} GFLOP/s, memory {device.bandwidth / 1e9:.1f} GB/s, {dispatch * 1e6:.1f} µs an operator")
     for row in rows:
         print(f"| {row['model']} | {row['runtime']} | {row['metric'].replace('_', ' ')} | {row['measured_ms']:.4g} | {row['projected_ms']:.4g} | {row['error']:+.0%} |")
 
@@ -83,10 +77,22 @@ def _rows(title: str, run: dict[str, Any], projected: Projection) -> list[dict[s
     ]  # fmt: skip
 
 
-def _projection(network: Network, device: Gpu, dispatch: float, *, eager: bool) -> Projection:
-    """Ceilings that were measured are reached whole."""
-    reached = Efficiency(generation="host", compute=1.0, conv=1.0, bandwidth=1.0, kernel_seconds=dispatch if eager else 0.0, band=1.0, fitted=())
-    return project(network, device, precision_named("fp32"), Execution(fused=not eager, graphs=True), reached)
+def measured_device() -> tuple[Gpu, float]:
+    """One thread of this host, and seconds that Python's call of an operator takes."""
+    found = ceilings(CeilingsRequest((1,), (Precision.FP32,), _SECONDS), time.thread_time)
+    peak, bandwidth, dispatch = found.peaks[0].per_second, found.bandwidths[0].bytes_per_second, _dispatch()
+    device = Gpu(
+        id="host", name=this_host().cpu, vendor="", generation="host", use="host", memory_bytes=this_host().memory_bytes,
+        bandwidth=bandwidth, power_watts=0.0, launch_seconds=0.0, peaks={"fp32": peak}, source="measured here",
+        status=SourceStatus.VERIFIED, link=None, host_link=link_of("unified"), unified_memory=True,
+    )  # fmt: skip
+    return device, dispatch
+
+
+def on_this_host(network: Network, device: Gpu, dispatch: float) -> Projection:
+    """Ceilings that were measured are reached whole. dispatch: seconds, 0 where a compiler's program calls nothing from Python."""
+    reached = Efficiency(generation="host", compute=1.0, conv=1.0, bandwidth=1.0, kernel_seconds=dispatch, band=1.0, fitted=())
+    return project(network, device, precision_named("fp32"), Execution(fused=not dispatch, graphs=True), reached)
 
 
 def _network(name: str, workload: Workload, scratch: Path) -> Network:

@@ -20,6 +20,8 @@ class Link:
     latency: float
     source: str
     status: SourceStatus
+    transport: str = ""
+    """tcp: messages pass through the hosts' network stacks; empty: devices move them themselves."""
 
     def seconds(self, size: float) -> float:
         """How long a message of `size` bytes takes."""
@@ -32,6 +34,7 @@ def links() -> tuple[Link, ...]:
         Link(
             id=t["id"], name=t["name"], kind=t["kind"], bandwidth=t["bandwidth_gb_s"] * 1e9,
             latency=t["latency_us"] * 1e-6, source=t["source"], status=SourceStatus(t["status"]),
+            transport=t.get("transport", ""),
         )
         for t in tables("links.toml", "link")
     )  # fmt: skip

@@ -105,9 +105,11 @@ class Spread:
 
 
 @cache
-def constants() -> Constants:
-    t = tomllib.loads(FILE.read_text())["tensor"]
-    return Constants(fixed=t["fixed_us"] * 1e-6, moving=t["moving"], stepping=t["stepping"], band=t["band"])
+def constants(transport: str = "") -> Constants:
+    """γ is of devices that launch kernels; k and κ of links that these drive, or of hosts' network stacks (`tcp`)."""
+    tables = tomllib.loads(FILE.read_text())
+    t = tables[transport or "tensor"]
+    return Constants(fixed=tables["tensor"]["fixed_us"] * 1e-6, moving=t["moving"], stepping=t["stepping"], band=t["band"])
 
 
 def spread(
@@ -118,7 +120,7 @@ def spread(
     measured: seconds that a call really takes on one device, where that is known; all its parts then keep their
     proportions. 0: as projected.
     """
-    fitted = fitted or constants()
+    fitted = fitted or constants(link.transport)
     _demand_cuts(network, degrees)
     if measured:
         single = _paced(single, measured / single.latency)
@@ -128,7 +130,8 @@ def spread(
     first, step = passes[0], passes[-1]
     computing = first.computing + step.computing * network.steps
     # fitted to models whose calls take longer: more than a call itself is not believed of smaller ones
-    fixed = min(fitted.fixed, seconds_of(single.forward)) if degrees.tensor > 1 else 0.0
+    launches = degrees.tensor > 1 and single.device.launch_seconds > 0
+    fixed = min(fitted.fixed, seconds_of(single.forward)) if launches else 0.0
     busy = fixed + first.seconds + step.seconds * network.steps
     latency = busy + single.transfer
     slowest = fixed + first.slowest + step.slowest * network.steps + single.transfer

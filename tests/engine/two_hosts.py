@@ -51,13 +51,19 @@ class Host:
 
 
 @contextmanager
-def two_hosts(name: str, *, mbit: int = 1000, latency: float = 0.0) -> Iterator[tuple[Host, Host]]:
-    """latency: seconds that a frame is held back, each way. One pair at a time on a machine: two disturb each other."""
+def two_hosts(
+    name: str, *, mbit: int = 1000, latency: float = 0.0, mtu: int = 1500, burst: str = "256kb"
+) -> Iterator[tuple[Host, Host]]:
+    """One pair at a time on a machine: two disturb each other.
+
+    latency: seconds that a frame is held back, each way. mtu: bytes of a frame; the larger, the less work has the relay.
+    burst: what an idle link lets through at once, whatever its bandwidth.
+    """
     with FileLock(Path(tempfile.gettempdir()) / "speedrail-two-hosts.lock"):
-        yield from _two_hosts(name, mbit, latency)
+        yield from _two_hosts(name, mbit, latency, mtu, burst)
 
 
-def _two_hosts(name: str, mbit: int, latency: float) -> Iterator[tuple[Host, Host]]:
+def _two_hosts(name: str, mbit: int, latency: float, mtu: int, burst: str) -> Iterator[tuple[Host, Host]]:
     hosts = (Host(f"{name}-a", "10.77.0.1", "eth0"), Host(f"{name}-b", "10.77.0.2", "eth0"))
     stop = threading.Event()
     try:
@@ -73,8 +79,8 @@ def _two_hosts(name: str, mbit: int, latency: float) -> Iterator[tuple[Host, Hos
             _ip("link", "add", "eth0", "netns", first.namespace, "type", "veth", "peer", "name", "eth0", "netns", second.namespace)
         for host in hosts:
             _ip("-n", host.namespace, "addr", "add", f"{host.address}/24", "dev", host.device)
-            _ip("-n", host.namespace, "link", "set", host.device, "up")
-            rate = ["root", "tbf", "rate", f"{mbit}mbit", "burst", "256kb", "latency", "50ms"]
+            _ip("-n", host.namespace, "link", "set", host.device, "mtu", str(mtu), "up")
+            rate = ["root", "tbf", "rate", f"{mbit}mbit", "burst", burst, "latency", "50ms"]
             _call("tc", "-n", host.namespace, "qdisc", "add", "dev", host.device, *rate)
         yield hosts
     finally:

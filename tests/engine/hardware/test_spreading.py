@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -57,6 +58,17 @@ def test_what_each_degree_brings() -> None:
     assert slices.speedup > 2 and slices.memory.weights == alone.memory.weights // 4
     slow = spread_of("llama-7b", Degrees(tensor=4), link_of("ethernet-1g"), sequence=2048)
     assert slow.speedup < 1 and slow.communication > 0.9
+
+
+def test_processors_on_an_ethernet_pay_for_tcp_and_for_nothing_else() -> None:
+    net, link = network("minilm-l6", batch=8), replace(link_of("ethernet-1g"), latency=0.001)
+    single = project(net, replace(A100, launch_seconds=0.0), precision_named("fp32"))
+    found = spread(net, single, Degrees(tensor=2), link)
+    sums, size = 12, 8 * 128 * 384 * 4
+    bytes_and_steps = constants("tcp").moving * size / link.bandwidth + constants("tcp").stepping * link.latency
+    assert found.communication * (found.latency - single.transfer) == pytest.approx(sums * bytes_and_steps)
+    on_devices = spread(net, project(net, A100, precision_named("fp32")), Degrees(tensor=2), link)
+    assert on_devices.latency > found.latency
 
 
 def test_what_does_not_fit_one_device_may_fit_four() -> None:
