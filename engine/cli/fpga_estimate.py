@@ -9,14 +9,14 @@ from pathlib import Path
 from engine.cli.output import check_destination, show
 from engine.cli.run import artifact_of, place_for
 from engine.domain.codec import as_data, from_data
-from engine.domain.errors import InvalidInput
+from engine.domain.errors import InvalidInput, NotFound
 from engine.domain.experiment import Progress
 from engine.domain.workload import Workload
 from engine.execution.lock import HostLock
 from engine.fpga.array import Precision
 from engine.fpga.placing import on_array
 from engine.fpga.plan_file import PassRow, PlanFile, energy_words
-from engine.fpga.resources import Syntheses
+from engine.fpga.resources import TITLES, Syntheses
 from engine.fpga.search import Objective, find_design
 from engine.fpga.synthesis import all_known, figures
 from engine.hardware.fpgas import fpga_of
@@ -60,7 +60,10 @@ def _network(model: str, workload: Workload, settings: Settings) -> Network:
         )  # fmt: skip
     with place_for(settings, save=False) as place:
         storage = open_storage(place)
-        artifact = artifact_of(model, storage, place, settings, HostLock(settings.home))
+        try:
+            artifact = artifact_of(model, storage, place, settings, HostLock(settings.home))
+        except NotFound as error:
+            raise NotFound(error.what, mend=f"{error.mend} Published networks: {', '.join(names())}.", where=error.where) from None
         directory = storage.files.local_path(artifact.id)
         scratch = place.home / "trace"
         scratch.mkdir()
@@ -79,17 +82,17 @@ def _text(plan: PlanFile) -> str:
         f"{plan.network} on {plan.title}, {plan.precision}, projected",
         f"array           {plan.cores} × {plan.size} × {plan.size} at {plan.clock_hz / 1e6:.0f} MHz ({plan.clock_status}), "
         f"{plan.buffer_bytes / 1024:.0f} KiB buffer",
-        f"latency         {plan.seconds * 1e3:.3g} ms ({low * 1e3:.3g} to {high * 1e3:.3g}), {plan.items_per_second:.3g} items/s",
+        f"latency         {_ms(plan.seconds)} ms ({_ms(low)} to {_ms(high)}), {plan.items_per_second:.3g} items/s",
         f"bound by        {plan.bound}",
         f"energy          {energy_words(plan.joules)} a call",
-        "resources       " + ", ".join(f"{name} {taken / there:.0%}" for name, (taken, there) in plan.resources.items() if there),
+        "resources       " + ", ".join(f"{TITLES[name]} {taken / there:.0%}" for name, (taken, there) in plan.resources.items() if there),
     ]  # fmt: skip
     return "\n".join([*lines, *(row for one in plan.passes for row in _rows(one))])
 
 
 def _rows(one: PassRow) -> list[str]:
-    waits = ", ".join(f"{name} {seconds * 1e3:.3g} ms" for name, seconds in one.waits.items())
-    head = f"\n{one.title}{f' (× {one.times})' if one.times > 1 else ''}: {one.seconds * 1e3:.3g} ms; {waits}"
+    waits = ", ".join(f"{name} {_ms(seconds)} ms" for name, seconds in one.waits.items())
+    head = f"\n{one.title}{f' (× {one.times})' if one.times > 1 else ''}: {_ms(one.seconds)} ms; {waits}"
     return [
         head,
         *(
@@ -98,3 +101,8 @@ def _rows(one: PassRow) -> list[str]:
             for layer in one.layers
         ),
     ]
+
+
+def _ms(seconds: float) -> str:
+    """Three significant digits, never a power of ten."""
+    return f"{float(f'{seconds * 1e3:.3g}'):,.12g}"

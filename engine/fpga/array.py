@@ -105,5 +105,3 @@ def product_cycles(shape: GemmShape, core: Core) -> int:
         cycles += runs * core_cycles(GemmShape(shape.rows, shape.depth, widest), core).total
     # a channel's parameters are one word, written before the product starts
     return cycles + shape.columns
-
-

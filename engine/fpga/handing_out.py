@@ -10,8 +10,8 @@ import numpy as np
 from engine.fpga.array import buffer_port
 from engine.fpga.cycles import Core
 from engine.fpga.export import ExampleGemm, write_project, write_waveform
-from engine.fpga.fixed_point import Integers, Requantization, integer_type, limits
 from engine.fpga.integer_network import IntegerProduct
+from engine.fpga.pieces import piece_of
 from engine.fpga.plan_file import read_plan
 from engine.fpga.stored_integers import load
 
@@ -41,9 +41,5 @@ def waveform(home: Path) -> bytes:
 def _example(product: IntegerProduct, core: Core) -> ExampleGemm:
     """A corner of the product's weights with two row tiles of drawn activations."""
     columns = slice(0, min(MOST_COLUMNS, product.shape[2]))
-    weights: Integers = product.weights[:MOST_STEPS, columns].astype(integer_type(core.width))
-    low, high = limits(product.bits[1])
-    drawn: Integers = np.random.default_rng(0).integers(low, high + 1, (2 * core.size, len(weights))).astype(integer_type(core.width))
-    made = product.requantization(columns)
-    requantization = Requantization(made.bias, made.multiplier, made.shift, made.zero_point, made.relu, core.width)
-    return ExampleGemm(product.name, drawn, weights, requantization, buffer_port(core))
+    piece = piece_of(product, columns, 2 * core.size, MOST_STEPS, core.width, np.random.default_rng(0))
+    return ExampleGemm(product.name, piece.activations, piece.weights, piece.requantization, buffer_port(core))

@@ -183,7 +183,7 @@ def read_plan(directory: Path) -> PlanFile:
 def energy_words(joules: tuple[float, float]) -> str:
     """`20 to 60 mJ`: a range, and no more digits than it deserves."""
     low, high = joules
-    unit, factor = ("J", 1.0) if low >= 1 else ("mJ", 1e3)
+    unit, factor = ("J", 1.0) if high >= 1 else ("mJ", 1e3)
     return f"{_rounded(low * factor)} to {_rounded(high * factor)} {unit}"
 
 

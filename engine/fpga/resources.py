@@ -22,13 +22,14 @@ from typing import Any
 
 from engine.fpga.array import ArrayDesign
 from engine.fpga.cycles import Core
-from engine.fpga.synthesis import Family, Synthesis, all_known
+from engine.fpga.synthesis import BITS_IN_LUTS, Family, Synthesis, all_known
 from engine.hardware.fpgas import URAM_KBIT, Fpga
 
 _WIDTH = 8
-"""Bits of the operands that the lines of data/fabric.toml are for."""
+"""Bits of the operands that the lines of data/fabric.toml are for, and whose clock stands in for other widths'."""
 PARAMETER_BITS = 54
 """Bias 32, multiplier 16, shift 6."""
+TITLES = {"lut": "LUTs", "ff": "Flip-flops", "dsp": "DSPs", "ram_kbit": "On-chip RAM"}
 LUT_SHARE, FF_SHARE, DSP_SHARE, RAM_SHARE = 0.75, 0.75, 0.95, 0.9
 """Of a board that a design may take: beyond, routing fails or the clock falls. The rest is the memory controller's."""
 
@@ -42,8 +43,8 @@ class Fabric:
     lut_multiplier: float
     """LUTs of one product of 4 × 4 bits that does without a DSP."""
     source: str
-    counted: Mapping[int, tuple[int, int, str]] = field(default_factory=dict)
-    """N of a synthesised core to its LUTs and flip-flops, and where they are from."""
+    counted: Mapping[tuple[int, int], tuple[int, int, str]] = field(default_factory=dict)
+    """(N, width) of a synthesised core to its LUTs and flip-flops, and where they are from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +69,6 @@ class Resources:
         allowed = {"lut": LUT_SHARE, "ff": FF_SHARE, "dsp": DSP_SHARE, "ram_kbit": RAM_SHARE}
         return all(share <= allowed[name] for name, share in self.shares().items())
 
-    def lacking(self) -> str:
-        """What does not fit, in words; empty where all does."""
-        allowed = {"lut": LUT_SHARE, "ff": FF_SHARE, "dsp": DSP_SHARE, "ram_kbit": RAM_SHARE}
-        over = [f"{_WORDS[n]} {s:.0%}" for n, s in self.shares().items() if s > allowed[n]]
-        return ", ".join(over)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
@@ -93,15 +88,15 @@ class Syntheses:
     cores: tuple[Synthesis, ...]
 
     def mapped(self, family: Family) -> list[Synthesis]:
-        """For that family, products in DSPs."""
+        """For that family; those that lack multiplier blocks on an ECP5 left out, as no design has them."""
         return [s for s in self._usual() if family in s.resources and not s.multipliers_in_luts]
 
-    def routed(self) -> list[Synthesis]:
-        return [s for s in self._usual() if s.routes]
+    def routed(self, width: int) -> list[Synthesis]:
+        return [s for s in self._usual() if s.routes and s.core.width == width]
 
     def _usual(self) -> list[Synthesis]:
-        """Of the width that the lines are for and the banks that a design has."""
-        return [s for s in self.cores if s.core == Core(size=s.core.size, width=_WIDTH)]
+        """Of the banks that a design has."""
+        return [s for s in self.cores if s.core == Core(size=s.core.size, width=s.core.width)]
 
 
 @cache
@@ -111,13 +106,14 @@ def committed() -> Syntheses:
 
 
 @lru_cache(maxsize=256)
-def clock_of(board: Fpga, size: int, known: Syntheses) -> Clock:
-    """Place and route's median over seeds for the next larger array it was run on (the largest, where none is larger)."""
-    routed = known.routed() if board.family == "ecp5" else []
-    if not routed:
+def clock_of(board: Fpga, size: int, known: Syntheses, width: int = _WIDTH) -> Clock:
+    """Place and route's median over seeds for the next larger array it was run on (the largest, where none is larger), of
+    that width if there is one."""
+    usual = known.routed(_WIDTH) if board.family == "ecp5" else []
+    if not usual:
         figure = board.clock_mhz
         return Clock(hertz=figure.value * 1e6, low=figure.low * 1e6, high=figure.high * 1e6, status=str(figure.status))
-    chosen = next((s for s in routed if s.core.size >= size), routed[-1])
+    chosen = next((s for s in (*known.routed(width), *usual) if s.core.size >= size), usual[-1])
     reached = sorted(route.fmax_mhz * 1e6 for route in chosen.routes)
     note = "" if chosen.core.size >= size else f", which is smaller than {size}"
     return Clock(
@@ -127,18 +123,16 @@ def clock_of(board: Fpga, size: int, known: Syntheses) -> Clock:
 
 
 def _origin(synthesis: Synthesis) -> str:
-    """`N = 8`, and what is remarkable about where that was found."""
-    remarks = ["in this home"] * synthesis.own + ["an earlier Verilog"] * (not synthesis.is_current)
+    """`N = 8`, and what is remarkable about it and where that was found."""
+    width = synthesis.core.width
+    remarks = [f"{width} bits"] * (width != _WIDTH) + ["in this home"] * synthesis.own + ["an earlier Verilog"] * (not synthesis.is_current)
     return f"N = {synthesis.core.size}" + f" ({', '.join(remarks)})" * bool(remarks)
 
 
-_WORDS = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSPs", "ram_kbit": "RAM"}
-
-
 def resources_of(design: ArrayDesign, board: Fpga, known: Syntheses) -> Resources:
-    """What `design` takes of `board`. Products of 4 bits are made of LUTs."""
+    """What `design` takes of `board`. Narrow products are made of LUTs."""
     n, cores, width = design.size, design.cores, design.precision.width
-    narrow = width <= 4
+    narrow = width <= BITS_IN_LUTS
     lut, ff, source = _cells(n, width, fabric_of(board.family, known))
     multipliers = n + (0 if narrow else n * n)
     return Resources(
@@ -155,10 +149,10 @@ def resources_of(design: ArrayDesign, board: Fpga, known: Syntheses) -> Resource
 
 def _cells(n: int, width: int, fabric: Fabric) -> tuple[float, float, str]:
     """LUTs and flip-flops of one core, and where that is from."""
-    if width == _WIDTH and n in fabric.counted:
-        return fabric.counted[n]
+    if (n, width) in fabric.counted:
+        return fabric.counted[n, width]
     scale = width / _WIDTH
-    products = fabric.lut_multiplier * n * n if width <= 4 else 0
+    products = fabric.lut_multiplier * n * n if width <= BITS_IN_LUTS else 0
     return _line(fabric.lut, n, scale) + products, _line(fabric.ff, n, scale), fabric.source
 
 
@@ -179,20 +173,21 @@ def fabric_of(family: str, known: Syntheses) -> Fabric:
     nearest = family if family in tables else "ultrascale+"
     table, mapped_for = tables[nearest], _FAMILIES[nearest]
     note = "" if family in tables else f" (stands in for {family})"
-    synthesised = known.mapped(mapped_for)
-    if not synthesised:
+    found = [(s, s.resources[mapped_for]) for s in known.mapped(mapped_for)]
+    lined = [(s, taken) for s, taken in found if s.core.width == _WIDTH]
+    if not lined:
         return Fabric(
             lut=tuple(table["lut"]), ff=tuple(table["ff"]), lut_multiplier=table["lut_multiplier"],
             source="counted from the RTL's registers and adders, not synthesised" + note,
         )  # fmt: skip
-    found = [(s.core.size, s.resources[mapped_for]) for s in synthesised]
+    names = ", ".join(_origin(s) for s, _ in lined)
     return Fabric(
-        lut=_scaled(table["lut"], [(size, taken.luts) for size, taken in found]),
-        ff=_scaled(table["ff"], [(size, taken.flip_flops) for size, taken in found]),
-        lut_multiplier=table["lut_multiplier"], source=f"scaled to yosys' synthesis of {', '.join(map(_origin, synthesised))}{note}",
+        lut=_scaled(table["lut"], [(s.core.size, taken.luts) for s, taken in lined]),
+        ff=_scaled(table["ff"], [(s.core.size, taken.flip_flops) for s, taken in lined]),
+        lut_multiplier=table["lut_multiplier"], source=f"scaled to yosys' synthesis of {names}{note}",
         counted={
-            s.core.size: (taken.luts, taken.flip_flops, f"yosys' synthesis of {_origin(s)}{note}")
-            for s, (_, taken) in zip(synthesised, found, strict=True)
+            (s.core.size, s.core.width): (taken.luts, taken.flip_flops, f"yosys' synthesis of {_origin(s)}{note}")
+            for s, taken in found
         },
     )  # fmt: skip
 

@@ -19,10 +19,10 @@ import numpy as np
 from engine.domain.errors import StageError, ToolError
 from engine.fpga.array import buffer_port
 from engine.fpga.build import Effort
-from engine.fpga.cycles import Core, GemmShape, cycles_of
-from engine.fpga.fixed_point import Integers, Requantization, integer_type, limits
+from engine.fpga.cycles import Core, cycles_of
 from engine.fpga.gemm import gemm
 from engine.fpga.integer_network import IntegerProduct
+from engine.fpga.pieces import Piece, piece_of
 from engine.fpga.plan_file import Sampled
 from engine.fpga.simulation import Simulator
 
@@ -42,33 +42,26 @@ def run_sample(products: Sequence[IntegerProduct], scratch: Path) -> Sampled:
     try:
         with _folder(scratch) as folder, Simulator(core, folder, effort=Effort.QUICK) as simulator:
             for product in weighted:
-                activations, weights, requantization = _piece(product, core, generator)
-                shape = GemmShape(len(activations), len(weights), weights.shape[1])
-                simulated = simulator.run(activations, weights, requantization, buffer_port(core))
-                expected = cycles_of(shape, core, buffer_port(core)).total
-                if simulated.cycles != expected or not np.array_equal(simulated.outputs, gemm(activations, weights, requantization)):
+                piece = _piece(product, core, generator)
+                simulated = simulator.run(piece.activations, piece.weights, piece.requantization, buffer_port(core))
+                cycles_expected = cycles_of(piece.shape, core, buffer_port(core)).total
+                expected = gemm(piece.activations, piece.weights, piece.requantization)
+                if simulated.cycles != cycles_expected or not np.array_equal(simulated.outputs, expected):
                     raise StageError(
                         "The RTL does not do what the model says.", mend="Please report this.", where=product.name,
-                        detail=f"{shape}: {simulated.cycles} cycles simulated, {expected} expected",
+                        detail=f"{piece.shape}: {simulated.cycles} cycles simulated, {cycles_expected} expected",
                     )  # fmt: skip
-                macs, cycles = macs + shape.macs, cycles + simulated.cycles
+                macs, cycles = macs + piece.shape.macs, cycles + simulated.cycles
     except ToolError as error:
         return Sampled(of=len(weighted), note=f"No tile was run on the RTL. {error.what}")
     return Sampled(len(weighted), len(weighted), macs, cycles)
 
 
-def _piece(
-    product: IntegerProduct, core: Core, generator: np.random.Generator
-) -> tuple[Integers, Integers, Requantization]:
-    """The last columns of the first group, so that a ragged edge is among them, on drawn rows."""
-    columns = min(COLUMNS, product.shape[2])
-    part = slice(product.shape[2] - columns, product.shape[2])
-    weights = product.weights[:MOST_STEPS, part]
-    low, high = limits(product.bits[1])
-    drawn = generator.integers(low, high + 1, (min(ROWS, product.shape[0]), len(weights)))
-    made = product.requantization(part)
-    wide = Requantization(made.bias, made.multiplier, made.shift, made.zero_point, made.relu, core.width)
-    return drawn.astype(integer_type(core.width)), weights.astype(integer_type(core.width)), wide
+def _piece(product: IntegerProduct, core: Core, generator: np.random.Generator) -> Piece:
+    """The last columns of the first group, so that a ragged edge is among them."""
+    last = product.shape[2]
+    columns = slice(last - min(COLUMNS, last), last)
+    return piece_of(product, columns, min(ROWS, product.shape[0]), MOST_STEPS, core.width, generator)
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def machine_of(board: Fpga, design: ArrayDesign, scaled: Mapping[str, RowScaling
 def designs_for(board: Fpga, precision: Precision, known: Syntheses) -> Iterator[ArrayDesign]:
     """All designs that fit the board, each with the largest buffer."""
     for size in SIZES:
-        clock_hz = clock_of(board, size, known).hertz
+        clock_hz = clock_of(board, size, known, precision.width).hertz
         one = ArrayDesign(size=size, cores=1, buffer_bytes=LEAST_BUFFER, clock_hz=clock_hz, precision=precision)
         for cores in _numbers(one, board, known):
             design = _with_buffer(replace(one, cores=cores), board)
@@ -120,7 +120,7 @@ def _found(
     network: Network, board: Fpga, design: ArrayDesign, tried: int, known: Syntheses, scaled: Mapping[str, RowScaling] | None
 ) -> Found:
     return Found(
-        board=board, design=design, resources=resources_of(design, board, known), clock=clock_of(board, design.size, known),
+        board=board, design=design, resources=resources_of(design, board, known), clock=clock_of(board, design.size, known, design.precision.width),
         tried=tried, known=known, scaled=scaled, estimate=estimate(network, machine_of(board, design, scaled)),
     )  # fmt: skip
 

@@ -20,10 +20,16 @@ from engine.fpga.cycles import Core
 
 FIGURES = "fpga/synthesis"
 """Of a home: its own syntheses."""
+WANTED_MHZ = 250
+"""What nextpnr aims at: above what the core reaches, so that it never stops trying."""
 _DATA = Path(__file__).with_name("data")
+BITS_IN_LUTS = 4
+"""Products of operands as narrow as that are made of look-up tables; yosys does so, too (nothing under 9 bits of result)."""
 _ECP5_DSPS = 156
 """Of the ECP5-85F."""
 _REMARK = re.compile(r"//.*")
+_FLOW = 2
+"""Grows when the same Verilog is mapped otherwise than before; 2: registers in the blocks beside them."""
 
 
 class Family(StrEnum):
@@ -99,7 +105,7 @@ class Synthesis:
 
 def source_digest(core: Core) -> str:
     """Of what synthesis reads: the Verilog without remarks and layout, and the parameters."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"flow {_FLOW}".encode())
     for path in sorted(RTL.glob("*.v")):
         words = " ".join(_REMARK.sub("", path.read_text()).split())
         digest.update(f"{path.name}\0{words}".encode())
@@ -110,9 +116,10 @@ def source_digest(core: Core) -> str:
 def fits_ecp5(core: Core) -> bool:
     """Its products find multiplier blocks on an ECP5-85F: one for each element, one for each requantizer.
 
-    A greater core is mapped to look-up tables there, and takes hours.
+    A greater core is mapped to look-up tables there, and takes hours. Narrow products are made of look-up tables anyway.
     """
-    return core.size**2 + core.size <= _ECP5_DSPS
+    elements = core.size**2 if core.width > BITS_IN_LUTS else 0
+    return elements + core.size <= _ECP5_DSPS
 
 
 def known(core: Core, home: Path | None = None) -> Synthesis | None:

