@@ -59,8 +59,3 @@ def pipeline_seconds(stages: Sequence[float], microbatches: int, *, size: float,
 def pipeline_calls_per_second(stages: Sequence[float], *, size: float, link: Link) -> float:
     """Calls of one microbatch that follow each other without end."""
     return 1 / max(*stages, link.seconds(size) if len(stages) > 1 else 0.0)
-
-
-def replicas_calls_per_second(single: float, replicas: int, *, efficiency: float = 1.0) -> float:
-    """efficiency: measured share of n-fold throughput that n replicas reach."""
-    return replicas * efficiency / single

@@ -11,7 +11,6 @@ from engine.hardware.communication import (
     all_reduce_seconds,
     pipeline_calls_per_second,
     pipeline_seconds,
-    replicas_calls_per_second,
     tensor_seconds,
 )
 from engine.hardware.entries import SourceStatus
@@ -33,7 +32,6 @@ def test_each_term_by_hand() -> None:
     # two stages of 3 s and 5 s, four microbatches, a hop of 1.001 s
     assert pipeline_seconds([3.0, 5.0], 4, size=1e9, link=SLOW) == pytest.approx(8.0 + 1.001 + 3 * 5.0)
     assert pipeline_calls_per_second([0.1, 0.2], size=1e9, link=SLOW) == pytest.approx(1 / 1.001)
-    assert replicas_calls_per_second(0.5, 4, efficiency=0.9) == pytest.approx(7.2)
 
 
 @given(st.integers(1, 63), st.floats(1e-3, 10.0), st.floats(0.0, 1e6))
