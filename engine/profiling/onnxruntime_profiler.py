@@ -98,8 +98,10 @@ def _shapes(arguments: dict[str, Any], of: str = "input_type_shape") -> tuple[tu
 
 def _flops(arguments: dict[str, Any]) -> float:
     outputs, inputs = _shapes(arguments, "output_type_shape"), _shapes(arguments)
-    if arguments["op_name"] == "GroupQueryAttention" and len(inputs) > 3:
-        inputs = (inputs[0], (*inputs[0][:-2], inputs[3][-2], inputs[0][-1]))  # the keys are those in the cache
+    cache = next((shape for shape in inputs if len(shape) == 4), None)
+    if arguments["op_name"] == "GroupQueryAttention" and cache:
+        # queries may come packed with keys and values, but are of the answer's size; the keys are those in the cache
+        inputs = (outputs[0], (*outputs[0][:-2], cache[-2], outputs[0][-1]))
     return flops_of(arguments["op_name"], inputs, outputs[0]) if outputs else 0.0
 
 

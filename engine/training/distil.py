@@ -140,8 +140,9 @@ def _pace(course: Course, card: ModelCard, student: Traceable) -> Pace:
     if not layer_paths(student.model):
         usual = 2e-3
     return Pace(
-        seconds=60 * course.minutes, steps=course.steps, learning_rate=course.learning_rate or usual, bf16=this_host().has_bf16
-    )
+        seconds=60 * course.minutes, steps=course.steps, learning_rate=course.learning_rate or usual, adapts=not course.learning_rate,
+        bf16=this_host().has_bf16,
+    )  # fmt: skip
 
 
 def _demand_fit(student: Watched, teacher: Watched, lessons: Lessons) -> None:

@@ -26,6 +26,8 @@ PATIENCE = 5
 LOOKS = 24
 """At the held-out part, within the whole budget."""
 LEAST_GAIN = 2e-4
+FULL_DAMAGE, LEAST_RATE = 0.25, 0.1
+"""A student that is nearly as good as its teacher already would be thrown out of its place by the usual rate."""
 _LOOK_SHARE = 0.1
 """Of the time that looks may take; a slow one makes them rarer."""
 _WARM_UP = 0.05
@@ -42,6 +44,9 @@ class Pace:
     seconds: float
     steps: int = 0
     learning_rate: float = 3e-4
+    """The highest, of a student that has lost `FULL_DAMAGE` or more of the held-out quality."""
+    adapts: bool = False
+    """Whether a student that has lost less gets so much less of it."""
     bf16: bool = False
 
 
@@ -172,16 +177,16 @@ class Trainer:
             return "all steps done"
         if self.position.seconds >= self._budget:
             return "stopped improving" if self._budget < self._pace.seconds else "the time budget was used up"
-        if best is not None and self._stalled(best) and self._budget == self._pace.seconds:
+        if best is not None and self._stalled() and self._budget == self._pace.seconds:
             self._budget = min(self._budget, 1.25 * self.position.seconds)
         return ""
 
-    def _stalled(self, best: Point) -> bool:
-        curve = self.position.curve
-        if len(curve) <= PATIENCE or self._pace.steps:
+    def _stalled(self) -> bool:
+        """The untrained student does not count: a high rate costs at first what its fall brings back with interest."""
+        trained = [point.quality for point in self.position.curve[1:]]
+        if len(trained) <= PATIENCE or self._pace.steps:
             return False
-        earlier = max(point.quality for point in curve[:-PATIENCE])
-        return best.quality < earlier + LEAST_GAIN
+        return max(trained[-PATIENCE:]) < max(trained[:-PATIENCE]) + LEAST_GAIN
 
     def _used(self) -> float:
         by_steps = self.position.step / self._pace.steps if self._pace.steps else 0.0
@@ -190,8 +195,14 @@ class Trainer:
     def _set_rate(self) -> None:
         used = min(self._used(), 1.0)
         share = used / _WARM_UP if used < _WARM_UP else 0.5 * (1 + math.cos(math.pi * (used - _WARM_UP) / (1 - _WARM_UP)))
+        highest = self._pace.learning_rate * (self._needed() if self._pace.adapts else 1.0)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._pace.learning_rate * max(share, 0.01)
+            group["lr"] = highest * max(share, 0.01)
+
+    def _needed(self) -> float:
+        """Share of the usual rate, by what the untrained student has lost."""
+        damage = 1 - self.position.curve[0].quality
+        return min(max(damage / FULL_DAMAGE, LEAST_RATE), 1.0)
 
     def _place(self) -> int:
         """Which batch this step takes: each once in an epoch, in an order of the epoch's own."""

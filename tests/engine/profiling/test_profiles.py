@@ -54,6 +54,17 @@ def test_memory_is_told_in_parts(tmp_path: Path) -> None:
     assert all(p.memory_bytes > 2**24 and p.first_token_ms > 0 for p in found.context)
 
 
+def test_attention_counts_as_much_with_queries_keys_and_values_packed(tmp_path: Path) -> None:
+    model = tiny_llama(tmp_path / "model", head_dim=16)
+
+    def attention(recipe: str, folder: Path) -> list[OperatorTime]:
+        return [o for o in profile(examined(model, recipe, folder)).operators if o.type == "GroupQueryAttention"]
+
+    apart, packed = attention("@onnxruntime", tmp_path / "apart"), attention("quantization(format=int8)@onnxruntime", tmp_path / "packed")
+    assert apart[0].shapes[0][-1] == 64 and packed[0].shapes[0][-1] == 128
+    assert [o.flops for o in apart] == [o.flops for o in packed] and packed[0].flops > 0
+
+
 @pytest.mark.parametrize(
     ("recipe", "source", "product"),
     [("", "torch.profiler", "linear"), ("@onnxruntime", "onnxruntime", "MatMul"), ("@openvino", "openvino", "FullyConnected")],

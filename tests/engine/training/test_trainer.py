@@ -101,6 +101,32 @@ def test_no_gain_cuts_the_budget_short() -> None:
     assert position.seconds < 4.5
 
 
+class Recovering(Closeness):
+    """What is seen of a mild cut under a high rate: worse than untrained at first, better with every look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+
+    def quality(self, seen: Seen, targets: Targets, batch: Inputs) -> Tensor:
+        self.looks += 1
+        look = (self.looks - 1) // len(BATCHES)
+        return torch.full((len(batch["x"]),), 0.9 if look == 0 else 0.5 + 0.01 * look)
+
+
+def test_a_student_that_recovers_keeps_its_budget_though_it_was_better_untrained() -> None:
+    position = trainer(Line(0.0), Recovering(), seconds=1.0, steps=0).run()
+    assert position.ended == "the time budget was used up"
+    assert position.best is not None and position.best.step == 0
+
+
+def test_a_student_that_lost_little_moves_little() -> None:
+    usual, adapted = (trainer(Line(1.99), Closeness(), learning_rate=0.5, adapts=adapts).run() for adapts in (False, True))
+    assert min(p.quality for p in adapted.curve) > min(p.quality for p in usual.curve) + 0.1
+    ruined = [trainer(Line(0.0), Closeness(), learning_rate=0.5, adapts=adapts).run().curve[1].quality for adapts in (False, True)]
+    assert ruined[0] == ruined[1]
+
+
 def nan_from(call: int) -> Callable[[Tensor, int], Tensor]:
     return lambda loss, at: loss * float("nan") if at >= call else loss
 
