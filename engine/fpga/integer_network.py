@@ -35,6 +35,9 @@ HEADROOM = 1.1
 """Outputs that saturate cost more than a tenth of the resolution."""
 A_BIT = 4.0
 """What one bit more lessens a squared error by."""
+USUAL_SHARE = 0.9
+"""An output channel is given at least the range that this share of the channels stay within, for the length of their weights: in so
+little data as calibration is, no word may have called for it, and what saturates then costs more than a bit of resolution."""
 _MOST_BIAS = 2**30
 _ROWS_AT_ONCE = 256
 """Of which outputs are computed to find their ranges: a vocabulary is wide."""
@@ -233,7 +236,14 @@ def _out_grid(seen: Observed, precision: Precision) -> tuple[Reals, int]:
     low, high = limits(precision.activations)
     if seen.relu:
         return np.maximum(most, 1e-9) / (high - low), low
-    return np.maximum(np.maximum(-least, most), 1e-9) / high, 0
+    return np.maximum(_at_least_usual(np.maximum(-least, most), _weights(seen)), 1e-9) / high, 0
+
+
+def _at_least_usual(greatest: Reals, weights: Reals) -> Reals:
+    """greatest: of each output channel, as observed. weights: (O, …)."""
+    lengths = np.maximum(np.linalg.norm(weights.reshape(len(weights), -1), axis=1), 1e-9)
+    enough: Reals = np.maximum(greatest, np.quantile(greatest / lengths, USUAL_SHARE) * lengths)
+    return enough
 
 
 def _straight_on(first: _FirstGrid, channels: int) -> tuple[Reals, int]:

@@ -22,16 +22,29 @@ from typing import Any
 
 from engine.fpga.array import ArrayDesign
 from engine.fpga.cycles import Core
-from engine.fpga.synthesis import BITS_IN_LUTS, Family, Synthesis, all_known
+from engine.fpga.synthesis import Family, Synthesis, all_known
 from engine.hardware.fpgas import URAM_KBIT, Fpga
 
 _WIDTH = 8
 """Bits of the operands that the lines of data/fabric.toml are for, and whose clock stands in for other widths'."""
+_BITS_IN_LUTS = 4
+"""Products of operands as narrow as that are made of LUTs: assumed of cores that were not synthesised."""
 PARAMETER_BITS = 54
 """Bias 32, multiplier 16, shift 6."""
 TITLES = {"lut": "LUTs", "ff": "Flip-flops", "dsp": "DSPs", "ram_kbit": "On-chip RAM"}
 LUT_SHARE, FF_SHARE, DSP_SHARE, RAM_SHARE = 0.75, 0.75, 0.95, 0.9
 """Of a board that a design may take: beyond, routing fails or the clock falls. The rest is the memory controller's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """What one core takes, and where that is from."""
+
+    luts: float
+    flip_flops: float
+    multipliers: int
+    """DSPs where each does one product."""
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +56,8 @@ class Fabric:
     lut_multiplier: float
     """LUTs of one product of 4 × 4 bits that does without a DSP."""
     source: str
-    counted: Mapping[tuple[int, int], tuple[int, int, str]] = field(default_factory=dict)
-    """(N, width) of a synthesised core to its LUTs and flip-flops, and where they are from."""
+    counted: Mapping[tuple[int, int], Cells] = field(default_factory=dict)
+    """Of synthesised cores, by (N, width)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,30 +143,29 @@ def _origin(synthesis: Synthesis) -> str:
 
 
 def resources_of(design: ArrayDesign, board: Fpga, known: Syntheses) -> Resources:
-    """What `design` takes of `board`. Narrow products are made of LUTs."""
-    n, cores, width = design.size, design.cores, design.precision.width
-    narrow = width <= BITS_IN_LUTS
-    lut, ff, source = _cells(n, width, fabric_of(board.family, known))
-    multipliers = n + (0 if narrow else n * n)
+    """What `design` takes of `board`."""
+    n, cores = design.size, design.cores
+    one = _cells(n, design.precision.width, fabric_of(board.family, known))
     return Resources(
-        lut=ceil(cores * lut), ff=ceil(cores * ff),
-        dsp=ceil(cores * multipliers / board.mac_per_dsp.value),
+        lut=ceil(cores * one.luts), ff=ceil(cores * one.flip_flops),
+        dsp=ceil(cores * one.multipliers / board.mac_per_dsp.value),
         ram_kbit=ceil(cores * banks_kbit(design, board) + design.buffer_bytes * 8 / 1024),
         limits={
             "lut": board.lut.value, "ff": board.ff.value, "dsp": board.dsp.value,
             "ram_kbit": board.bram.value * board.bram_kbit.value + board.uram.value * URAM_KBIT,
         },
-        source=source,
+        source=one.source,
     )  # fmt: skip
 
 
-def _cells(n: int, width: int, fabric: Fabric) -> tuple[float, float, str]:
-    """LUTs and flip-flops of one core, and where that is from."""
+def _cells(n: int, width: int, fabric: Fabric) -> Cells:
     if (n, width) in fabric.counted:
         return fabric.counted[n, width]
-    scale = width / _WIDTH
-    products = fabric.lut_multiplier * n * n if width <= BITS_IN_LUTS else 0
-    return _line(fabric.lut, n, scale) + products, _line(fabric.ff, n, scale), fabric.source
+    scale, narrow = width / _WIDTH, width <= _BITS_IN_LUTS
+    products = fabric.lut_multiplier * n * n if narrow else 0
+    return Cells(
+        _line(fabric.lut, n, scale) + products, _line(fabric.ff, n, scale), n if narrow else n * n + n, fabric.source
+    )
 
 
 def banks_kbit(design: ArrayDesign, board: Fpga) -> float:
@@ -186,7 +198,9 @@ def fabric_of(family: str, known: Syntheses) -> Fabric:
         ff=_scaled(table["ff"], [(s.core.size, taken.flip_flops) for s, taken in lined]),
         lut_multiplier=table["lut_multiplier"], source=f"scaled to yosys' synthesis of {names}{note}",
         counted={
-            (s.core.size, s.core.width): (taken.luts, taken.flip_flops, f"yosys' synthesis of {_origin(s)}{note}")
+            (s.core.size, s.core.width): Cells(
+                taken.luts, taken.flip_flops, taken.dsps, f"yosys' synthesis of {_origin(s)}{note}"
+            )
             for s, taken in found
         },
     )  # fmt: skip

@@ -23,8 +23,6 @@ FIGURES = "fpga/synthesis"
 WANTED_MHZ = 250
 """What nextpnr aims at: above what the core reaches, so that it never stops trying."""
 _DATA = Path(__file__).with_name("data")
-BITS_IN_LUTS = 4
-"""Products of operands as narrow as that are made of look-up tables; yosys does so, too (nothing under 9 bits of result)."""
 _ECP5_DSPS = 156
 """Of the ECP5-85F."""
 _REMARK = re.compile(r"//.*")
@@ -116,10 +114,9 @@ def source_digest(core: Core) -> str:
 def fits_ecp5(core: Core) -> bool:
     """Its products find multiplier blocks on an ECP5-85F: one for each element, one for each requantizer.
 
-    A greater core is mapped to look-up tables there, and takes hours. Narrow products are made of look-up tables anyway.
+    A greater core is mapped to look-up tables there, and takes hours.
     """
-    elements = core.size**2 if core.width > BITS_IN_LUTS else 0
-    return elements + core.size <= _ECP5_DSPS
+    return core.size**2 + core.size <= _ECP5_DSPS
 
 
 def known(core: Core, home: Path | None = None) -> Synthesis | None:

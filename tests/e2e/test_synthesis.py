@@ -53,6 +53,7 @@ def test_a_core_is_synthesised_from_the_page_of_a_run(runs: list[str], browser: 
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("It was stopped.")).to_be_visible(timeout=MINUTE)
     expect(page.get_by_text("101 to 102 MHz")).to_be_visible()
+    expect(page.get_by_text("placed again it takes this clock")).to_be_visible()
     expect(page.get_by_role("button", name="Synthesize N = 12")).to_be_visible()
 
 

@@ -19,6 +19,8 @@ from pages.parts.shell import resources, show_problem
 from pages.parts.theme import palette
 
 _EVERY_SECONDS = 5.0
+_BOARD = "ecp5-85f"
+"""Whose clock comes from place and route."""
 _FAMILIES = {Family.ECP5: "ECP5", Family.SERIES_7: "Xilinx 7 series", Family.ULTRASCALE_PLUS: "Xilinx UltraScale+"}
 
 
@@ -29,17 +31,17 @@ def show(data: Mapping[str, Any]) -> None:
     core, home = Core(size=data["size"], width=data["width"]), resources().settings.home
     with st.container(border=True):
         running = state(core, home).running
-        st.fragment(_panel, run_every=_EVERY_SECONDS if running else None)(core, home, running)
+        st.fragment(_panel, run_every=_EVERY_SECONDS if running else None)(core, home, running, data)
 
 
-def _panel(core: Core, home: Path, was_running: bool) -> None:
+def _panel(core: Core, home: Path, was_running: bool, data: Mapping[str, Any]) -> None:
     going = state(core, home)
     if was_running and not going.running:
         st.rerun()  # nothing is to be asked for every few seconds any more
     own = known(core, home)
     found = own if own and own.routes else nearest_routed(core, home)
     if found:
-        _figures(found, core)
+        _figures(found, core, data)
     else:
         st.markdown("**No core of this width was placed and routed yet**")
     if going.running:
@@ -48,17 +50,20 @@ def _panel(core: Core, home: Path, was_running: bool) -> None:
         _offer(core, home, going)
 
 
-def _figures(found: Synthesis, core: Core) -> None:
+def _figures(found: Synthesis, core: Core, data: Mapping[str, Any]) -> None:
     clocks = sorted(route.fmax_mhz for route in found.routes)
     st.markdown(f"**Placed and routed, a core of N = {found.core.size} reaches {significant(found.fmax_mhz)} MHz**")
     other = "" if found.core == core else f"This board's array is made of cores of N = {core.size}; this is the nearest that was synthesised. "
     stale = "" if found.is_current else "Made from an earlier version of the Verilog. "
     spread = f": {significant(clocks[0])} to {significant(clocks[-1])} MHz" if len(clocks) > 1 else ""
     path = found.routes[0].critical_path
+    placed_mhz = data["clock_hz"] / 1e6
+    differs = found.core == core and data["board"] == _BOARD and significant(placed_mhz) != significant(found.fmax_mhz)
+    again = f" This run was placed with {significant(placed_mhz)} MHz; placed again it takes this clock." if differs else ""
     st.caption(
         plain(
             f"{other}{stale}{found.device}, {plural(len(clocks), 'seed')}{spread}. The path that limits the best: "
-            f"{significant(sum(step.delay_ns for step in path))} ns, from {path[0].cell} to {path[-1].cell}. {found.tools}."
+            f"{significant(sum(step.delay_ns for step in path))} ns, from {path[0].cell} to {path[-1].cell}. {found.tools}.{again}"
         )
     )
     st.plotly_chart(

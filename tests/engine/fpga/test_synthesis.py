@@ -161,8 +161,8 @@ def test_a_narrow_core_has_figures_of_its_own(tmp_path: Path) -> None:
     here = Syntheses(all_known(figures(tmp_path)))
     assert clock_of(board, 4, here, 4).status == "place and route of N = 4 (4 bits, in this home), 1 seed"
     assert clock_of(board, 8, here, 4) == clock_of(board, 8, committed())
-    assert resources_of(design, board, here).lut == found.resources[Family.ECP5].luts
-    assert fits_ecp5(Core(size=64, width=4)) and not found.multipliers_in_luts
+    taken, counted = resources_of(design, board, here), found.resources[Family.ECP5]
+    assert (taken.lut, taken.dsp) == (counted.luts, counted.dsps) != (0, resources_of(design, board, committed()).dsp)
 
 
 @pytest.mark.usefixtures("tools")
