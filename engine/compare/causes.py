@@ -184,7 +184,7 @@ def _fell_back(evidence: Evidence) -> Iterator[Finding]:
     """Products that compute in fp32 although the recipe asked for fewer bits."""
     profile = evidence.run.operators if evidence.run else None
     formats = _formats(evidence.recipe)
-    if profile is None or not formats & {*_INTEGERS, NumberFormat.BF16}:
+    if profile is None or not formats & {*_INTEGERS, NumberFormat.BF16, NumberFormat.FP8}:
         return
     wide = [o for o in profile.operators if o.precision == "fp32" and is_product(o)]
     share = sum(profile.share(o) for o in wide)

@@ -18,7 +18,7 @@ from engine.hardware.scenarios import Scenario, scenario_of
 from engine.host import this_host
 from engine.plan import make_plan
 from pages.parts.charts.devices import devices_figure
-from pages.parts.format import plain, significant
+from pages.parts.format import plain, plural, significant
 from pages.parts.forms import config_form, linked_choice
 from pages.parts.shell import resources, show_problem
 from pages.parts.theme import palette
@@ -118,12 +118,7 @@ def _draw(series: Mapping[str, Sequence[Projection]], against: str) -> None:
     every = [p for projections in series.values() for p in projections]
     fitting = [p for p in every if p.fits]
     if fitting:
-        best = min(fitting, key=lambda p: p.joules_high)
-        fastest = min(fitting, key=lambda p: p.latency)
-        st.markdown(
-            f"**Projected: {plain(fastest.device.name)} would be fastest with {significant(fastest.latency * 1e3)} ms; "
-            f"{plain(best.device.name)} would take the least energy.**"
-        )
+        st.markdown(f"**{plain(_sentence(fitting))}**")
     st.plotly_chart(devices_figure(series, against, palette()), theme=None, key="devices", config={"displayModeBar": False})
     without = sum(not p.fits for p in every)
     st.caption(
@@ -132,6 +127,18 @@ def _draw(series: Mapping[str, Sequence[Projection]], against: str) -> None:
     )
     with st.expander("All projections as a table"):
         st.dataframe([_cells(words, p) for words, ps in series.items() for p in ps], hide_index=True, row_height=34, alt="Projections", key="projections")
+
+
+def _sentence(fitting: Sequence[Projection]) -> str:
+    """Who would be fastest, and how many others may be as fast for all that is known."""
+    fastest = min(fitting, key=lambda p: p.latency)
+    saving = min(fitting, key=lambda p: p.joules_high)
+    rivals = len({p.device.id for p in fitting if p.low <= fastest.latency} - {fastest.device.id})
+    others = f", within the error band of {plural(rivals, 'other device')}" if rivals else ""
+    return (
+        f"Projected: {fastest.device.name} would be fastest with {significant(fastest.latency * 1e3)} ms{others}; "
+        f"{saving.device.name} would take the least energy."
+    )
 
 
 def _cells(words: str, p: Projection) -> dict[str, object]:

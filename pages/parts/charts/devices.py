@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from math import log10
 
 import plotly.graph_objects as go
 
@@ -18,7 +19,7 @@ _SYMBOLS = ("diamond-open", "triangle-up-open")
 
 
 def devices_figure(series: Mapping[str, Sequence[Projection]], against: str, palette: Palette) -> go.Figure:
-    """Hollow marks, because nothing was measured; what does not fit into memory is left out. At most eight series."""
+    """Hollow marks, because nothing was measured; what does not fit into memory is left out; the fastest is named. At most eight series."""
     figure = new_figure(palette, x_title=_AXES[against], y_title="projected latency, ms ↓ better", height=440)
     looks = [(colour, symbol) for symbol in _SYMBOLS for colour in palette.runtimes.values()]
     for (words, projections), (colour, symbol) in zip(series.items(), looks, strict=False):
@@ -33,6 +34,13 @@ def devices_figure(series: Mapping[str, Sequence[Projection]], against: str, pal
                 "arrayminus": [y - p.low * 1e3 for p, y in zip(shown, milliseconds, strict=True)],
             },
             hovertext=[_hover(words, p) for p in shown], hoverinfo="text",
+        )  # fmt: skip
+    fitting = [p for projections in series.values() for p in projections if p.fits]
+    if fitting:
+        fastest = min(fitting, key=lambda p: p.latency)
+        figure.add_annotation(
+            x=log10(_cost(fastest, against)), y=log10(fastest.latency * 1e3), text=html.escape(fastest.device.name), ay=28, ax=0,
+            arrowwidth=1, arrowcolor=palette.muted, showarrow=True, arrowhead=0, font={"size": 12, "color": palette.text},
         )  # fmt: skip
     figure.update_xaxes(type="log", dtick="D2", tickformat="~g")
     figure.update_yaxes(type="log", dtick="D2", tickformat="~g")

@@ -92,6 +92,12 @@ def test_without_evidence_no_cause_is_named(recipe: str) -> None:
     assert causes_of(evidence(recipe, baseline=None, run=None)) == []
 
 
+@pytest.mark.parametrize("recipe", ["quantization(format=int8)+gpu()", "quantization(format=bf16)+gpu()", "model_parallelism()+gpu()"])
+def test_what_the_processor_lacks_is_no_cause_on_a_device(recipe: str) -> None:
+    workers = StageFacts("spreading", 1.0, {"workers": 2})
+    assert causes_of(evidence(recipe, host=OLD, facts=(workers,))) == []
+
+
 def test_zeros_of_removed_neurons_are_no_masks() -> None:
     shrunk = StageFacts("pruning", 1.0, {"zero_share_before": 0.0, "zero_share_after": 0.06, "parameters_removed": 0.3})
     assert causes_of(evidence("pruning()", facts=(shrunk,))) == []
