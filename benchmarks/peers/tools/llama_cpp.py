@@ -21,7 +21,7 @@ class LlamaContestant:
         ids = batch["input_ids"][0].tolist()
         self.model.reset()
         self.model.eval(ids)
-        return np.asarray(self.model.scores[: len(ids)])[None]
+        return np.array(self.model.scores[: len(ids)])[None]  # a copy: the next call writes into the same buffer
 
     def generate(self, ids: Array, new_tokens: int) -> list[Instant]:
         times = []
