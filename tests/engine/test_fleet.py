@@ -131,8 +131,9 @@ def test_a_worker_of_another_version_does_not_join(settings: Settings) -> None:
     demand_same_code(storage)
     storage.hosts.beat("other", "other-1", replace(others, code="newer"), "")
     storage.close()
+    team = ["--database-url", settings.database_url, "--artifacts-url", settings.artifacts_url, "--home", str(settings.home)]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "engine", "worker"], env={**os.environ, **settings.as_environment()},
+        [sys.executable, "-W", "ignore", "-m", "engine", "worker", *team],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1 and "The worker on other is another version of Speedrail than this one" in done.stderr

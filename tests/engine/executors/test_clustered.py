@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -75,26 +75,29 @@ class Cluster:
         return host.start([*ray, "--disable-usage-stats", "--block", "--object-store-memory=80000000"], self.words)
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    model = tiny_bert(tmp_path_factory.mktemp("cluster") / "bert")
+def test_a_cluster_of_two_hosts(tmp_path: Path) -> None:
+    """One story, because starting a cluster takes longer than what is asked of it."""
     # a short name, because the paths of sockets are
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder, two_hosts("srr") as hosts:
-        made = Cluster(hosts, Path(folder), model)
+        cluster = Cluster(hosts, Path(folder), tiny_bert(tmp_path / "bert"))
         try:
-            _until(lambda: "has 2 of 3 hosts" in made.run("--recipe", "distributed(replicas=3, hosts=3)")[2], 60.0)
-            yield made
+            _until(lambda: "has 2 of 3 hosts" in cluster.run("--recipe", "distributed(replicas=3, hosts=3)")[2], 60.0)
+            a_cluster_that_is_too_small_says_how_it_grows(cluster)
+            pipeline_tensor_and_replicas_are_placed_on_both_hosts(cluster)
+            a_host_without_the_model_is_named(cluster, tmp_path / "nowhere")
+            a_rank_that_is_killed_is_named_and_takes_the_others_along(cluster)
+            a_killed_launcher_takes_its_ranks_along(cluster)
         finally:
-            made.end()
+            cluster.end()
 
 
-def test_a_cluster_that_is_too_small_says_how_it_grows(cluster: Cluster) -> None:
+def a_cluster_that_is_too_small_says_how_it_grows(cluster: Cluster) -> None:
     code, _, errors = cluster.run("--recipe", "distributed(replicas=3, hosts=3)")
     assert code == 1 and "The cluster has 2 of 3 hosts with 1 core each" in errors
     assert "On each further host: RAY_AUTH_MODE=token ray start --address=" in errors
 
 
-def test_pipeline_tensor_and_replicas_are_placed_on_both_hosts(cluster: Cluster) -> None:
+def pipeline_tensor_and_replicas_are_placed_on_both_hosts(cluster: Cluster) -> None:
     words = [word for recipe in (TENSOR, PIPELINE, REPLICAS) for word in ("--recipe", recipe)]
     code, said, errors = cluster.run(*words, "--calls", "3")
     assert code == 0, errors
@@ -105,12 +108,12 @@ def test_pipeline_tensor_and_replicas_are_placed_on_both_hosts(cluster: Cluster)
     assert not cluster.ranks()
 
 
-def test_a_host_without_the_model_is_named(cluster: Cluster, tmp_path: Path) -> None:
-    code, _, errors = cluster.run("--recipe", REPLICAS, model=tmp_path / "nowhere")
+def a_host_without_the_model_is_named(cluster: Cluster, model: Path) -> None:
+    code, _, errors = cluster.run("--recipe", REPLICAS, model=model)
     assert code == 1 and "has no model in" in errors
 
 
-def test_a_rank_that_is_killed_is_named_and_takes_the_others_along(cluster: Cluster) -> None:
+def a_rank_that_is_killed_is_named_and_takes_the_others_along(cluster: Cluster) -> None:
     launched = cluster.launched("--recipe", TENSOR, "--calls", "1000000")
     _until(lambda: len(cluster.ranks()) == 2, 60.0)
     cluster.ranks()[1].kill()
@@ -119,7 +122,7 @@ def test_a_rank_that_is_killed_is_named_and_takes_the_others_along(cluster: Clus
     assert not cluster.ranks()
 
 
-def test_a_killed_launcher_takes_its_ranks_along(cluster: Cluster) -> None:
+def a_killed_launcher_takes_its_ranks_along(cluster: Cluster) -> None:
     launched = cluster.launched("--recipe", TENSOR, "--calls", "1000000")
     _until(lambda: len(cluster.ranks()) == 2, 60.0)
     os.killpg(launched.pid, signal.SIGKILL)
