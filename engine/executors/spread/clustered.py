@@ -178,6 +178,8 @@ def _cluster() -> Any:
         ray = importlib.import_module("ray")
     except ModuleNotFoundError:
         raise StageError("Ray, which places workers on several hosts, is not installed.", mend=CLUSTER_COMMANDS) from None
+    # those of ranks that end because another one failed
+    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"
     try:
         ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
