@@ -116,7 +116,8 @@ def _fact(name: str, value: float | int | str | bool) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)):
-        return size(value) if name.endswith("bytes") else significant(value, 4)
+        counted = isinstance(value, int)
+        return size(value) if name.endswith("bytes") else significant(value, len(str(abs(value))) if counted else 4)
     return str(value)
 
 

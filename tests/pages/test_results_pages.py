@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from engine.domain.experiment import Experiment
+from pages.parts.run_detail import _fact
 from storage import Storage
 from tests.pages.conftest import words_of
 from tests.pages.seed import ENVIRONMENT, seed_artifact, seed_experiment
@@ -70,6 +71,11 @@ def test_a_run_shows_its_stages_and_takes_a_name(home: Storage, experiment: Expe
     changed = home.runs.get(run.id)
     assert changed.name == "the good one"
     assert changed.tags == ("ship", "v2")
+
+
+def test_what_was_counted_has_no_decimals() -> None:
+    assert [_fact("layers", value) for value in (0, 12, 41_920)] == ["0", "12", "41\N{NARROW NO-BREAK SPACE}920"]
+    assert _fact("share", 0.25) == "0.2500"
 
 
 def test_a_run_tells_what_disturbed_it_and_which_percentiles_it_can_give(home: Storage, experiment: Experiment, open_page: OpenPage) -> None:

@@ -38,9 +38,12 @@ def devices_figure(series: Mapping[str, Sequence[Projection]], against: str, pal
     fitting = [p for projections in series.values() for p in projections if p.fits]
     if fitting:
         fastest = min(fitting, key=lambda p: p.latency)
+        costs = [log10(_cost(p, against)) for p in fitting]
+        x = log10(_cost(fastest, against))
         figure.add_annotation(
-            x=log10(_cost(fastest, against)), y=log10(fastest.latency * 1e3), text=html.escape(fastest.device.name), ay=28, ax=0,
-            arrowwidth=1, arrowcolor=palette.muted, showarrow=True, arrowhead=0, font={"size": 12, "color": palette.text},
+            x=x, y=log10(fastest.latency * 1e3), text=html.escape(fastest.device.name), ay=28, ax=0,
+            xanchor="left" if 2 * x < min(costs) + max(costs) else "right", arrowwidth=1, arrowcolor=palette.muted, showarrow=True,
+            arrowhead=0, font={"size": 12, "color": palette.text}, bgcolor=palette.background,
         )  # fmt: skip
     figure.update_xaxes(type="log", dtick="D2", tickformat="~g")
     figure.update_yaxes(type="log", dtick="D2", tickformat="~g")
