@@ -27,8 +27,8 @@ from tests.engine.runtimes.graphs import BERT, LLAMA, Case
 INT8 = Formats(weights=NumberFormat.INT8)
 
 
-def _unpacked(case: Case, runtime: Runtime, directory: Path) -> tuple[Path, object]:
-    lowered = case.lower(runtime, directory / "lowered", INT8)
+def _unpacked(case: Case, runtime: Runtime, directory: Path, formats: Formats = INT8) -> tuple[Path, object]:
+    lowered = case.lower(runtime, directory / "lowered", formats)
     copy_companions(case.directory, directory / "lowered")
     zipped = package(lowered, case.card, directory, artifact_name="Tiny", recipe="quantization(format=int8)")
     with zipfile.ZipFile(zipped) as archive:
@@ -105,6 +105,16 @@ def test_a_package_that_is_not_required_is_out_of_reach(tmp_path: Path) -> None:
 def test_a_causal_lm_generates_without_the_project(runtime_id: RuntimeId, tmp_path: Path) -> None:
     case, runtime = Case.of(LLAMA, tmp_path), runtime_of(runtime_id)
     folder, lowered = _unpacked(case, runtime, tmp_path)
+    batch = case.batch()
+    np.savez(tmp_path / "in.npz", **batch)
+    _run(folder, "--input", str(tmp_path / "in.npz"), "--new-tokens", "5", "--output", str(tmp_path / "out.npz"))
+    expected = case.open(runtime, lowered).generate(batch["input_ids"], 5).tokens
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npz")["tokens"], expected)
+
+
+def test_floats_of_eight_bits_run_without_the_project(tmp_path: Path) -> None:
+    case, runtime = Case.of(LLAMA, tmp_path), runtime_of(RuntimeId.EAGER)
+    folder, lowered = _unpacked(case, runtime, tmp_path, Formats(weights=NumberFormat.FP8))
     batch = case.batch()
     np.savez(tmp_path / "in.npz", **batch)
     _run(folder, "--input", str(tmp_path / "in.npz"), "--new-tokens", "5", "--output", str(tmp_path / "out.npz"))

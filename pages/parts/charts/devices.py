@@ -43,7 +43,7 @@ def devices_figure(series: Mapping[str, Sequence[Projection]], against: str, pal
         figure.add_annotation(
             x=x, y=log10(fastest.latency * 1e3), text=html.escape(fastest.device.name), ay=28, ax=0,
             xanchor="left" if 2 * x < min(costs) + max(costs) else "right", arrowwidth=1, arrowcolor=palette.muted, showarrow=True,
-            arrowhead=0, font={"size": 12, "color": palette.text}, bgcolor=palette.background,
+            arrowhead=0, font={"size": 12, "color": palette.text},
         )  # fmt: skip
     figure.update_xaxes(type="log", dtick="D2", tickformat="~g")
     figure.update_yaxes(type="log", dtick="D2", tickformat="~g")
