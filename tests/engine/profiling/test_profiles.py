@@ -85,7 +85,7 @@ def test_every_product_of_an_encoder_is_found(recipe: str, source: str, product:
     assert sum(o.ms for o in operators.operators) == pytest.approx(operators.total_ms)
     assert sum(map(operators.share, operators.operators)) == pytest.approx(1.0)
     assert decode(Examined, encode(found)) == found
-    assert found.counters.threads == 1 and found.counters.busy_cores > 0.1
+    assert found.counters.threads == 1 and found.counters.busy_cores > 0
 
 
 def test_an_eager_operator_knows_its_layer(tmp_path: Path) -> None:
