@@ -44,7 +44,7 @@ def show() -> None:
         return
     by_id = {summary.artifact.id: summary.artifact for summary in artifacts}
     with st.grid("auto", min_column_width=170, gap="small", vertical_alignment="bottom"):
-        chosen = by_id[linked_choice("Model", list(by_id), "artifact", lambda id: plain(by_id[id].name))]
+        chosen = by_id[linked_choice("Model", list(by_id), "artifact", lambda id: by_id[id].name)]
         against = linked_choice("Against", ["power", "energy"], "against", {"power": "Board power", "energy": "Energy an item"}.__getitem__)
     workload = Workload.of(config_form(Workload, [name for name in asked_of(chosen.card) if name != "threads"]))
     scenarios = _scenarios(chosen)
