@@ -128,11 +128,15 @@ def plan_of(run: Run, artifact: Artifact, storage: Storage) -> Plan:
     return make_plan(recipe, artifact.card, this_host(), cards_named([recipe], storage))
 
 
+def ids_named(recipes: Iterable[Recipe]) -> set[str]:
+    """Ids of other models, as the recipes write them."""
+    return {name for recipe in recipes for c in recipe.choices for name in spec_of(c.technique).names(c.config)}
+
+
 def models_named(recipes: Iterable[Recipe], storage: Storage) -> dict[str, Artifact]:
     """Uploaded models that the recipes name, by the ids they write; what does not exist is left out."""
-    names = {name for recipe in recipes for c in recipe.choices for name in spec_of(c.technique).names(c.config)}
     found: dict[str, Artifact] = {}
-    for name in sorted(names):
+    for name in sorted(ids_named(recipes)):
         with suppress(InvalidInput):
             found[name] = storage.artifacts.get(name)
     return found

@@ -26,7 +26,7 @@ from engine.execution.judging import VERIFY_AA
 from engine.execution.lock import HostLock
 from engine.execution.scratch import scratch
 from engine.grammar import parse_recipe
-from engine.launch import check_guard_rail, launch, models_named
+from engine.launch import check_guard_rail, ids_named, launch, models_named
 from engine.settings import Settings
 from storage import Storage, open_storage
 
@@ -46,7 +46,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     with place_for(settings, options.save) as place:
         storage = open_storage(place)
         artifact = artifact_of(options.model, storage, place, settings, host)
-        if place != settings:
+        if place != settings and ids_named(recipes):
             own = open_storage(settings)
             for model in models_named(recipes, own).values():
                 _copy(model, own, storage)

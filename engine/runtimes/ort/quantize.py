@@ -24,7 +24,7 @@ from engine.runtimes.ort.attention import fuse_attention
 from engine.runtimes.ort.blocks import in_blocks
 from engine.runtimes.ort.fallback import Write, fall_back
 from engine.runtimes.ort.graph import load, save
-from engine.runtimes.ort.norms import fuse_norms
+from engine.runtimes.ort.norms import fuse_norms, join_sums
 from engine.runtimes.ort.smooth import smooth
 from engine.runtimes.proof import Facts
 
@@ -86,6 +86,7 @@ def _blockwise(source: Path, target: Path, deployment: Deployment) -> None:
     block = formats.group_size or (INT4_BLOCK if bits == 4 else INT8_BLOCK)
     model = load(source)
     fuse_norms(model.graph)
+    join_sums(model.graph)
     fuse_attention(model.graph)
     save(in_blocks(model, bits, block, level), target)
 
