@@ -1,4 +1,4 @@
-"""Batches to learn from: texts of like length, packed sequences for causal LMs, images slightly moved.
+"""Batches to learn from: texts of like length and words at random, packed sequences for causal LMs, images slightly moved.
 
 The batches are formed once and keep their members, so that a teacher answers each of
 them once. Nothing here ever sees an item that is scored.
@@ -24,12 +24,15 @@ from engine.tasks.image_classifier import image_shape
 from engine.tasks.images import Preprocessing
 from engine.tasks.tokenizing import pad_id, stream, tokenizer_of
 from engine.training.objectives import Inputs
+from engine.training.wordlists import with_random_words, words_of
 
 LEAST_ITEMS = 16
 """Below this a part held out says nothing."""
 MOST_HELD = 256
 VIEWS = 8
 """Of each image: itself, and moved by up to an eighth of its side."""
+RANDOM = 2
+"""One of so many added sentences becomes words at random (measured: benchmarks/README.md)."""
 NO_LABEL = -100
 
 
@@ -80,7 +83,7 @@ def _of_stream(
         chosen = fitted(card, {name: array[places] for name, array in inputs.items()})
         return _tensors(chosen) | {"input_ids": _tensor(rows[places]), "mask": _tensor(whole[places])}
 
-    return _lessons(len(rows), batch_size, batch, sources)
+    return _lessons(_parts(len(rows)), batch_size, batch, sources)
 
 
 def _of_texts(
@@ -91,22 +94,30 @@ def _of_texts(
     tokenizer = tokenizer_of(directory)
     tokenizer.enable_truncation(_within(card, length))
     rows = tokenizer.encode_batch(list(texts))
+    ids = [np.array(row.ids) for row in rows]
+    parts = _parts(len(rows))
+    words, rng = words_of(tokenizer), np.random.default_rng(0)
+    strange = [i for i in parts[0] if i >= len(material.texts)][::RANDOM] if len(words) else []
+    for i in strange:
+        ids[i] = with_random_words(rows[i], words, rng)
     padding = pad_id(directory, tokenizer)
     labels = np.full(len(rows), NO_LABEL)
     if material.labels is not None and card.task is TaskId.TEXT_CLASSIFIER:
         labels[: len(material.labels)] = material.labels
 
     def batch(places: Array) -> Inputs:
-        longest = max(len(rows[i].ids) for i in places)
-        ids = np.full((len(places), longest), padding)
-        mask, kinds = np.zeros_like(ids), np.zeros_like(ids)
+        longest = max(len(ids[i]) for i in places)
+        tokens = np.full((len(places), longest), padding)
+        mask, kinds = np.zeros_like(tokens), np.zeros_like(tokens)
         for row, i in enumerate(places):
-            count = len(rows[i].ids)
-            ids[row, :count], mask[row, :count], kinds[row, :count] = rows[i].ids, 1, rows[i].type_ids
-        chosen = fitted(card, {"input_ids": ids, "attention_mask": mask, "token_type_ids": kinds})
+            count = len(ids[i])
+            tokens[row, :count], mask[row, :count], kinds[row, :count] = ids[i], 1, rows[i].type_ids
+        chosen = fitted(card, {"input_ids": tokens, "attention_mask": mask, "token_type_ids": kinds})
         return _tensors(chosen) | {"mask": _tensor(mask), "labels": _tensor(labels[places])}
 
-    return _lessons(len(rows), batch_size, batch, sources, lengths=[len(row.ids) for row in rows])
+    sources |= {"training_sentences_of_random_words": len(strange)}
+    parts = [part[np.argsort([len(ids[i]) for i in part], kind="stable")] for part in parts]
+    return _lessons(parts, batch_size, batch, sources)
 
 
 def _of_images(card: ModelCard, directory: Path, material: Material, batch_size: int, image_size: int) -> Lessons:
@@ -128,30 +139,24 @@ def _of_images(card: ModelCard, directory: Path, material: Material, batch_size:
         views = [_moved(pixels[place // VIEWS], moves[place % VIEWS]) for place in places]
         return {name: _tensor(np.stack(views)), "labels": _tensor(labels[places // VIEWS])}
 
-    sources = {"training_items": len(pixels), "training_views": VIEWS}
-    return _lessons(len(pixels) * VIEWS, batch_size, batch, sources, together=VIEWS)
+    parts = _parts(len(pixels), VIEWS)
+    sources = {"training_items": len(pixels), "training_views": VIEWS, "held_out": len(parts[1]) // VIEWS}
+    return _lessons(parts, batch_size, batch, sources)
 
 
-def _lessons(
-    count: int,
-    batch_size: int,
-    batch: Callable[[Array], Inputs],
-    sources: dict[str, int],
-    *,
-    lengths: Sequence[int] = (),
-    together: int = 1,
-) -> Lessons:
-    """A part held out at random (a twentieth, at least eight), the rest to train on; `together` items never part."""
-    groups = count // together
+def _parts(groups: int, together: int = 1) -> list[Array]:
+    """Places of what is trained on and, drawn at random, of what is held out (a twentieth, at least eight groups).
+
+    The `together` items of a group never part.
+    """
     order = np.random.default_rng(0).permutation(groups)
     held = min(max(groups // 20, 8), MOST_HELD, groups // 2)
-    parts = [(order[groups_of][:, None] * together + np.arange(together)).ravel() for groups_of in (slice(held, None), slice(held))]
-    if lengths:
-        parts = [part[np.argsort([lengths[int(i)] for i in part], kind="stable")] for part in parts]
-    train, kept_out = (
-        tuple(batch(part[start : start + batch_size]) for start in range(0, len(part), batch_size)) for part in parts
-    )
-    return Lessons(train, kept_out, sources | {"held_out": held})
+    return [(order[some][:, None] * together + np.arange(together)).ravel() for some in (slice(held, None), slice(held))]
+
+
+def _lessons(parts: Sequence[Array], batch_size: int, batch: Callable[[Array], Inputs], sources: dict[str, int]) -> Lessons:
+    train, held = (tuple(batch(part[start : start + batch_size]) for start in range(0, len(part), batch_size)) for part in parts)
+    return Lessons(train, held, {"held_out": len(parts[1])} | sources)
 
 
 def _pixels(card: ModelCard, directory: Path, images: Array, image_size: int) -> Array:
