@@ -57,6 +57,7 @@ FAMILIES = (
         (
             "quantization(format=int8)@openvino", "quantization(format=int8)@onnxruntime",
             "quantization(format=int4, ratio=0.2, group_size=32)@openvino", "quantization(format=int4)@onnxruntime",
+            "quantization(format=int4, shortlist=256)@onnxruntime",
         ),
         "batch_size=1,sequence_length=128,new_tokens=32,warmup_calls=2,rounds=5", "time_per_output_token", 0.99, 4.5,
     ),

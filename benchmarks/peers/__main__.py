@@ -61,7 +61,8 @@ ENTRIES: dict[str, tuple[Entry, ...]] = {
         Entry("neural_compressor_torch", "static", "peers"),
     ),
     "smollm2": (
-        Entry(OURS, "quantization(format=int4)@onnxruntime"), Entry(OURS, "quantization(format=int8)@openvino"),
+        Entry(OURS, "quantization(format=int4)@onnxruntime"), Entry(OURS, "quantization(format=int4, shortlist=256)@onnxruntime"),
+        Entry(OURS, "quantization(format=int8)@openvino"),
         Entry("openvino_nncf", "int8", "optimum"), Entry("openvino_nncf", "int4_asym_g64", "optimum"), Entry("torchao_quantizer", "int8_weights"),
         Entry("olive", "builder_int4", "peers"), Entry("neural_compressor_torch", "rtn_int4", "peers"), Entry("llama_cpp", "Q4_1", "peers"),
     ),

@@ -70,6 +70,8 @@ class Formats:
     """SmoothQuant's alpha where activations are quantized; 0: not smoothed."""
     ratio: float = 1.0
     """Share of the weights that get int4; the more sensitive rest gets int8."""
+    shortlist: int = 0
+    """A causal LM's logits that keep int8 where its weights are int4: the largest so many; 0: all."""
     kv_cache: NumberFormat = NumberFormat.FP32
     """INT8, or as the model computes."""
     fallback: float = 0.0

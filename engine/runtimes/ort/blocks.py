@@ -3,8 +3,9 @@
 onnxruntime's quantizer gives a block of 4-bit weights a zero point of 4 bits as well, which puts
 the block's offset up to half a step off. Weights that come from a format with a free minimum
 (GGUF's Q4_1) do not survive that: SmolLM2's perplexity rises by 18 %. So what the zero point
-leaves of each offset is kept, to be multiplied with the sum of the block's inputs; these sums
-are appended to the inputs and the offsets to the weights, as further columns of one product.
+leaves of each offset is kept, to be multiplied with the sum of the block's inputs; the means of
+the blocks are appended to the inputs and the offsets, times the block's size, to the weights, as
+further columns of one product.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from onnxruntime.quantization import QuantFormat
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from engine.domain.ports import Array
-from engine.runtimes.ort.facts import INPUTS, SUMS
+from engine.runtimes.ort.facts import INPUTS
+from engine.runtimes.ort.shortlist import COARSE_BITS, COARSE_BLOCK, two_steps
+from engine.runtimes.ort.tables import Blocks, tables_in_blocks, views
 
 HEAD_BITS = 8
 """Of the product that gives the logits: it is the most sensitive, and 4-bit files keep it in 8 bits too."""
@@ -30,16 +33,31 @@ logging.getLogger().setLevel(logging.WARNING)
 logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
 
 
-def in_blocks(model: onnx.ModelProto, bits: int, block: int, accuracy_level: int) -> onnx.ModelProto:
-    """`model` with its constant products as MatMulNBits of 8 or 4 bits, the head always of 8. Changes `model`."""
-    _untie(model.graph)
-    products = [node.name for node in _products(model.graph)]
+def in_blocks(model: onnx.ModelProto, bits: int, block: int, accuracy_level: int, shortlist: int = 0) -> onnx.ModelProto:
+    """`model` with its constant products as MatMulNBits of 8 or 4 bits, its head and tables of tokens of 8. Changes `model`.
+
+    shortlist: of the logits so many largest come from 8 bits, the others from 4; 0: all from 8.
+    """
+    tied = _untie(model.graph)
+    *others, head = _products(model.graph)
+    names, logits, table = [node.name for node in others], head.output[0], tied.get(head.input[1], "")
+    inputs, tokens = next(tensor.dims for tensor in model.graph.initializer if tensor.name == head.input[1])
+    stored: dict[str, Blocks] = {}
+    if shortlist:
+        stored[table] = two_steps(model.graph, head, shortlist, block)
+        model = _by_library(model, COARSE_BITS, COARSE_BLOCK, accuracy_level, names)
+    else:
+        model = _by_library(model, HEAD_BITS, block, accuracy_level, names)
+        if table and inputs % block == 0:
+            product = next(node for node in model.graph.node if node.output[0] == logits)
+            stored[table] = views(model.graph, product, tokens, inputs, block)
     if bits == HEAD_BITS:
-        return _by_library(model, bits, block, accuracy_level, [])
-    model = _by_library(model, HEAD_BITS, block, accuracy_level, products[:-1])
-    _with_offsets(model.graph, block, accuracy_level)
-    sums = [node.name for node in model.graph.node if node.name.endswith(SUMS)]
-    return _by_library(model, bits, block, accuracy_level, sums)
+        model = _by_library(model, bits, block, accuracy_level, [])
+    else:
+        _with_offsets(model.graph, block, accuracy_level)
+        model = _by_library(model, bits, block, accuracy_level, [])
+    tables_in_blocks(model.graph, block, stored)
+    return model
 
 
 def _by_library(model: onnx.ModelProto, bits: int, block: int, level: int, excluded: list[str]) -> onnx.ModelProto:
@@ -58,8 +76,8 @@ def _products(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     return (node for node in graph.node if node.op_type == "MatMul" and node.input[1] in constant)
 
 
-def _untie(graph: onnx.GraphProto) -> None:
-    """Constants that are transposed before use, as an embedding that is the head too, become constants of their own.
+def _untie(graph: onnx.GraphProto) -> dict[str, str]:
+    """Constants that are transposed before use, as an embedding that is the head too, become constants of their own: of which each.
 
     The quantizer passes over what is no constant, and a head left in fp32 is half of a small model's bytes.
     """
@@ -69,6 +87,7 @@ def _untie(graph: onnx.GraphProto) -> None:
         weights = numpy_helper.to_array(constant[node.input[0]])
         graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(weights.T), node.output[0]))
         graph.node.remove(node)
+    return {node.output[0]: node.input[0] for node in turned}
 
 
 def _with_offsets(graph: onnx.GraphProto, block: int, level: int) -> None:
@@ -83,7 +102,7 @@ def _with_offsets(graph: onnx.GraphProto, block: int, level: int) -> None:
             continue
         given, values = node.input[0], numpy_helper.to_array(weights[node.input[1]])
         if given not in extended:
-            rewritten += _append_sums(graph, given, values.shape[0], block)
+            rewritten += _append_means(given, block)
             extended.add(given)
         rewritten.append(_product(graph, node, values, block, level))
     del graph.node[:]
@@ -93,17 +112,12 @@ def _with_offsets(graph: onnx.GraphProto, block: int, level: int) -> None:
         graph.initializer.remove(weights[name])
 
 
-def _append_sums(graph: onnx.GraphProto, given: str, inputs: int, block: int) -> list[onnx.NodeProto]:
-    """Nodes that append the sum of each block of `given`, filled up with zeros to whole blocks."""
-    summing = f"blocks_of_{inputs}"
-    if all(tensor.name != summing for tensor in graph.initializer):
-        ones = np.zeros((inputs, _filled(inputs // block, block)), np.float32)
-        ones[np.arange(inputs), np.arange(inputs) // block] = 1
-        graph.initializer.append(numpy_helper.from_array(ones, summing))
-    sums = given + SUMS
+def _append_means(given: str, block: int) -> list[onnx.NodeProto]:
+    """Nodes that append the mean of each block of `given`: (batch, sequence, inputs) is an average pooling's shape as it stands."""
+    means = f"{given}_block_means"
     return [
-        helper.make_node("MatMul", [given, summing], [sums], name=sums),
-        helper.make_node("Concat", [given, sums], [f"{given}_with_sums"], name=f"{given}_with_sums", axis=-1),
+        helper.make_node("AveragePool", [given], [means], name=means, kernel_shape=[block], strides=[block]),
+        helper.make_node("Concat", [given, means], [f"{given}_with_means"], name=f"{given}_with_means", axis=-1),
     ]
 
 
@@ -111,16 +125,16 @@ def _product(graph: onnx.GraphProto, node: onnx.NodeProto, values: Array, block:
     """MatMulNBits in place of `node`; values: (inputs, outputs)."""
     inputs, outputs = values.shape
     codes, scales, zeros, offsets = four_bits(values, block)
-    further = np.zeros((_filled(len(offsets), block), outputs), np.float32)
-    further[: len(offsets)] = offsets
+    further = np.zeros((-(-len(offsets) // block) * block, outputs), np.float32)
+    further[: len(offsets)] = offsets * block
     more = four_bits(further, block)
     joined = [np.concatenate(pair, axis=1) for pair in zip((codes, scales, zeros), more[:3], strict=True)]
     stored = {"q4": _packed(joined[0]), "scales": joined[1].reshape(-1), "zeros": _packed(joined[2]).reshape(-1)}
     names = [f"{node.output[0]}_{name}" for name in stored]
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in zip(names, stored.values(), strict=True))
     made = helper.make_node(
-        "MatMulNBits", [f"{node.input[0]}_with_sums", *names], node.output, name=f"{node.name}_Q4", domain="com.microsoft",
-        K=inputs + len(further), N=outputs, bits=4, block_size=block, accuracy_level=level,
+        "MatMulNBits", [f"{node.input[0]}_with_means", *names], node.output, name=f"{node.name}_Q4", domain="com.microsoft",
+        K=inputs + len(offsets), N=outputs, bits=4, block_size=block, accuracy_level=level,
     )  # fmt: skip
     made.metadata_props.add(key=INPUTS, value=str(inputs))
     return made
@@ -146,6 +160,3 @@ def _packed(codes: Array) -> Array:
         codes = np.concatenate([codes, np.zeros_like(codes[..., :1])], axis=-1)
     return codes[..., 0::2] | codes[..., 1::2] << 4  # type: ignore[no-any-return]
 
-
-def _filled(count: int, block: int) -> int:
-    return -(-count // block) * block

@@ -15,13 +15,12 @@ from engine.runtimes.proof import Census, Layer
 
 INTEGER_OPERATORS = ("MatMulInteger", "DynamicQuantizeMatMul", "ConvInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear")
 BLOCK_OPERATOR = "MatMulNBits"
+TABLE_OPERATOR = "GatherBlockQuantized"
 INPUTS = "inputs"
 """Metadata of a MatMulNBits node: how many of its columns are the layer's own."""
-SUMS = "_block_sums"
-"""End of the name of a product that adds up blocks of inputs: no layer, its matrix no weights."""
 _TOLD = {
     "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear",
-    "DequantizeLinear", "GroupQueryAttention", "MultiHeadAttention", BLOCK_OPERATOR,
+    "DequantizeLinear", "GroupQueryAttention", "MultiHeadAttention", BLOCK_OPERATOR, TABLE_OPERATOR,
 }  # fmt: skip
 _BITS = {TensorProto.FLOAT: 32, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16, TensorProto.INT8: 8, TensorProto.UINT8: 8,
          TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorProto.DOUBLE: 64}  # fmt: skip
@@ -44,7 +43,8 @@ def census_of(file: Path) -> Census:
             attributes = {a.name: a.i for a in node.attribute}
             packed[node.input[1]] = (attributes["bits"], _inputs_of(node) * attributes["N"])
             packed |= dict.fromkeys(node.input[2:4])
-    summing = {node.input[1] for node in model.graph.node if node.name.endswith(SUMS)}
+        elif node.op_type == TABLE_OPERATOR:
+            packed[node.input[2]] = None
     for tensor in model.graph.initializer:
         size, bits = prod(tensor.dims), _BITS.get(tensor.data_type, 0)
         if tensor.name in packed:
@@ -53,7 +53,7 @@ def census_of(file: Path) -> Census:
                 census.side_bits += size * bits
             else:
                 census.add(*known)
-        elif len(tensor.dims) >= 2 and bits and size > 1 and tensor.name not in summing:
+        elif len(tensor.dims) >= 2 and bits and size > 1:
             census.add(bits, size)
     census.operators = {name: n for name, n in Counter(node.op_type for node in model.graph.node).items() if name in _TOLD}
     return census
@@ -73,7 +73,7 @@ def _layer(node: onnx.NodeProto, weights: dict[str, TensorProto], stored: dict[s
         given = {a.name: a.i for a in node.attribute}
         return Layer(_plain(node.name), node.op_type, (given["N"], _inputs_of(node)), f"int{given['bits']}", given["block_size"])
     place = _WEIGHT_INPUT.get(node.op_type)
-    if place is None or len(node.input) <= place or node.name.endswith(SUMS):
+    if place is None or len(node.input) <= place:
         return None
     name = node.input[place]
     tensor = weights.get(stored.get(name, name))

@@ -88,7 +88,7 @@ def _blockwise(source: Path, target: Path, deployment: Deployment) -> None:
     fuse_norms(model.graph)
     join_sums(model.graph)
     fuse_attention(model.graph)
-    save(in_blocks(model, bits, block, level), target)
+    save(in_blocks(model, bits, block, level, formats.shortlist), target)
 
 
 def _dynamic(source: Path, target: Path, deployment: Deployment, context: Context, kept: list[str]) -> None:

@@ -25,6 +25,7 @@ class Quantization:
         formats = Formats(
             weights=NumberFormat(str(config.format)), mode=mode, group_size=config.group_size,
             calibration=config.calibration, smooth=config.smooth, ratio=config.ratio, fallback=config.fallback,
+            shortlist=config.shortlist,
             kv_cache=NumberFormat.INT8 if config.kv_cache is KVCache.INT8 else NumberFormat.FP32,
         )  # fmt: skip
         asked = {name: value for name, value in config.spelled().items() if name not in ("format", "mode")}

@@ -63,6 +63,10 @@ class QuantizationConfig(Config):
         1.0, low=0.0, high=1.0, help="Share of the weights that get 4 bits; the layers most sensitive to it keep 8",
         shown_when={"format": ("int4",)},
     )  # fmt: skip
+    shortlist: int = knob(
+        0, low=0, high=4096, shown_when={"format": ("int4",)},
+        help="Likeliest next tokens of a causal LM whose logits keep 8 bits, all others being computed in 4; 0 keeps 8 for all",
+    )  # fmt: skip
     smooth: float = knob(
         SMOOTHING, low=0.0, high=0.95,
         help="SmoothQuant: how much of the activations' outliers moves into the weights; 0 moves nothing",

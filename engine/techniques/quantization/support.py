@@ -105,6 +105,7 @@ KNOBS: tuple[KnobSupport, ...] = (
     KnobSupport("calibration", RuntimeId.ONNXRUNTIME, "int4", CAUSAL, ("none",)),
     KnobSupport("calibration", RuntimeId.OPENVINO, "int4", CAUSAL),
     KnobSupport("ratio", RuntimeId.OPENVINO, "int4", CAUSAL),
+    KnobSupport("shortlist", RuntimeId.ONNXRUNTIME, "int4", CAUSAL),
     KnobSupport("smooth", RuntimeId.ONNXRUNTIME, "int8", SINGLE_PASS, modes=("dynamic", "static")),
     KnobSupport("smooth", RuntimeId.OPENVINO, "int8", SINGLE_PASS, modes=("static",)),
     KnobSupport("kv_cache", RuntimeId.OPENVINO, "int8", CAUSAL, files=OWN_GRAPHS),

@@ -10,14 +10,19 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from onnx import helper, numpy_helper
 
 from engine.domain.deployment import Formats, NumberFormat, QuantizationMode, Variant
 from engine.domain.errors import NothingChanged, StageError
+from engine.domain.ports import Array
 from engine.runtimes.onnxruntime import OnnxRuntime
 from engine.runtimes.ort.blocks import in_blocks
 from engine.runtimes.ort.facts import census_of
 from engine.runtimes.ort.smooth import smooth
+from engine.runtimes.ort.tables import eight_bits
 from engine.runtimes.proof import Census, demand
 from tests.engine.runtimes.graphs import BERT, LLAMA, MLP, RESNET, Case, relative_error
 from tests.models import tiny_llama
@@ -192,7 +197,8 @@ def test_a_causal_lms_weights_become_blocks_of_integers(
     graph = onnx.load(str(tmp_path / "out" / "model.onnx")).graph
     norms = [node.op_type for node in graph.node if node.op_type.endswith("SimplifiedLayerNormalization")]
     assert (norms.count("SimplifiedLayerNormalization"), norms.count("SkipSimplifiedLayerNormalization")) == (1, 4)
-    assert "sums" not in str(lowered.facts.facts.get("layers_stayed_names", ""))
+    assert lowered.facts.facts["nodes_GatherBlockQuantized"] == 1
+    assert all(tensor.data_type != onnx.TensorProto.FLOAT for tensor in graph.initializer if list(tensor.dims) == [260, 32])
     batch = llama.batch()
     assert relative_error(llama.open(RUNTIME, lowered).infer(batch)["logits"], llama.reference(batch)) < worst
 
@@ -205,14 +211,53 @@ def test_blocks_of_four_bits_keep_weights_that_came_from_a_format_with_a_free_mi
     scales, lowest = rng.uniform(0.5, 1, (inputs // block, 1, outputs)), rng.uniform(-12, 3, (inputs // block, 1, outputs))
     values = (codes * scales + lowest).reshape(inputs, outputs).astype(np.float32)
     weights = numpy_helper.from_array(values, "w")
-    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", size]) for name, size in (("x", inputs), ("y", outputs)))
+    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", "rows", size]) for name, size in (("x", inputs), ("y", outputs)))
     middle = [helper.make_node("MatMul", ["x", "w"], ["h"], name="first"), helper.make_node("MatMul", ["h", "head"], ["y"], name="last")]
     head = numpy_helper.from_array(np.eye(outputs, dtype=np.float32), "head")
     model = helper.make_model(helper.make_graph(middle, "two", [x], [y], [weights, head]), ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
     made = in_blocks(model, bits=4, block=block, accuracy_level=1)
-    given = rng.normal(size=(5, inputs)).astype(np.float32)
+    inputs_given = rng.normal(size=(2, 5, inputs)).astype(np.float32)
     session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
-    assert relative_error(session.run(None, {"x": given})[0], given @ values) < 0.015
+    assert relative_error(session.run(None, {"x": inputs_given})[0], inputs_given @ values) < 0.015
+
+
+@given(hnp.arrays(np.float32, (3, 40), elements=st.floats(-8, 8, width=32)))
+def test_blocks_of_eight_bits_are_half_a_step_off_at_most(values: Array) -> None:
+    codes, scales = eight_bits(values, 32)
+    steps = np.repeat(scales, 32, axis=1)[:, :40]
+    assert codes.shape == values.shape
+    assert np.all(np.abs((codes.astype(np.float32) - 128) * steps - values) <= steps / 2 * (1 + 1e-3))
+
+
+def test_a_table_that_is_no_head_gets_blocks_of_its_own() -> None:
+    rng = np.random.default_rng(0)
+    table, head = rng.normal(size=(50, 40)).astype(np.float32), rng.normal(size=(40, 50)).astype(np.float32)
+    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["h"], name="embed"), helper.make_node("MatMul", ["h", "head"], ["logits"], name="head")]
+    ids = helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, ["batch", "length"])
+    logits = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", "length", 50])
+    weights = [numpy_helper.from_array(table, "table"), numpy_helper.from_array(head, "head")]
+    model = helper.make_model(helper.make_graph(nodes, "lm", [ids], [logits], weights), ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
+    made = in_blocks(model, bits=4, block=32, accuracy_level=1)
+    assert [node.op_type for node in made.graph.node] == ["GatherBlockQuantized", "MatMulNBits"]
+    given_ids = np.array([[3, 49, 0]])
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert relative_error(session.run(None, {"input_ids": given_ids})[0], table[given_ids] @ head) < 0.02
+
+
+def test_the_likeliest_tokens_logits_keep_eight_bits(llama: Case, tmp_path: Path) -> None:
+    formats = Formats(weights=NumberFormat.INT4, mode=QuantizationMode.WEIGHT_ONLY)
+    exact = llama.open(RUNTIME, llama.lower(RUNTIME, tmp_path / "exact", formats))
+    lowered = llama.lower(RUNTIME, tmp_path / "short", replace(formats, shortlist=8))
+    assert lowered.facts.facts["int4_weights"] == LAYERS + HEAD
+    short, whole = (llama.open(RUNTIME, each) for each in (lowered, llama.lower(RUNTIME, tmp_path / "whole", replace(formats, shortlist=4096))))
+    batch = llama.batch()
+    expected, found = (executor.infer(batch)["logits"] for executor in (exact, short))
+    assert relative_error(whole.infer(batch)["logits"], expected) < 0.04
+    likeliest = found.argsort(axis=-1)[..., -4:]
+    errors = np.abs(found - expected)
+    assert np.take_along_axis(errors, likeliest, -1).mean() < errors.mean() / 2
+    ids = batch["input_ids"]
+    np.testing.assert_array_equal(short.generate(ids, 8).tokens, exact.generate(ids, 8).tokens)
 
 
 def test_an_onnx_artifact_runs_as_it_is_and_quantized(tmp_path: Path) -> None:
