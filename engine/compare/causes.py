@@ -124,9 +124,11 @@ def _on_device(evidence: Evidence) -> bool:
 
 
 def _shared_cores(evidence: Evidence) -> Iterator[Finding]:
+    counters = evidence.baseline.counters if evidence.baseline else None
+    threads = counters.threads if counters else evidence.host.cores
     for stage in evidence.facts:
         workers = stage.facts.get("workers", 1)
-        if isinstance(workers, int) and workers > 1 and not _on_device(evidence):
+        if isinstance(workers, int) and 1 < workers <= threads and not _on_device(evidence):
             yield Finding(
                 Cause.SHARED_CORES,
                 f"Its {workers} workers share the {evidence.host.cores} cores of this host, which the baseline has to itself: "

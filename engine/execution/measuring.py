@@ -136,7 +136,8 @@ def _limits(work: Work, rounds: int, entrants: int) -> Limits:
 
 def _candidate(work: Work, prepared: Prepared) -> Candidate:
     request, readable = opening(work, prepared)
-    request = replace(request, pinned=pinned_cores(request.threads))
+    # each worker has a core, also where one process is given fewer threads than there are workers
+    request = replace(request, pinned=pinned_cores(request.threads and max(request.threads, request.lowered.layout.workers)))
     return Candidate(prepared.run.id, request, readable, prepared.recorder.log)
 
 
@@ -164,11 +165,18 @@ def _finish(
         remarks=(
             *(_why(work, prepared, baseline, compared, measured, baseline_examined) if compared else ()),
             *noise_remarks(noise),
+            *_about_cores(work, prepared),
             *(about_boards if not prepared.transformed.lowered.placement.is_cpu else ()),
             *_about_examining(work, prepared, measured),
         ),
         environment=environment(work.experiment.workload.threads, measured.sandbox),
     )
+
+
+def _about_cores(work: Work, prepared: Prepared) -> list[str]:
+    """What a reader should know before comparing with a baseline that had fewer."""
+    threads, workers = work.experiment.workload.threads, prepared.transformed.lowered.layout.workers
+    return [f"Its {workers} workers take a core each, the baseline {threads} in all."] if 0 < threads < workers else []
 
 
 def _about_examining(work: Work, prepared: Prepared, measured: Measured) -> list[str]:

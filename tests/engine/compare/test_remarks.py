@@ -51,6 +51,8 @@ def ran(profile: OperatorProfile = INTEGERS, **counters: Any) -> Examined:
     return Examined(counters=replace(QUIET, **counters), operators=profile)
 
 
+WORKERS = StageFacts("spreading", 1.0, {"workers": 2})
+
 PLANTED: dict[Cause, tuple[Evidence, str]] = {
     Cause.DENSE_MASKS: (evidence("pruning(kind=unstructured)", facts=(UNSTRUCTURED,)), "30% of the weights became zeros"),
     Cause.NO_INTEGER_UNITS: (evidence("quantization(format=int8)", host=OLD), "VNNI or AMX"),
@@ -65,7 +67,7 @@ PLANTED: dict[Cause, tuple[Evidence, str]] = {
         "0.4 ms for 50 operators, 8 µs each",
     ),
     Cause.COMMUNICATION_BOUND: (evidence(facts=(StageFacts("model_parallelism", 1.0, {"communication_share": 0.4}),)), "40% of a call"),
-    Cause.SHARED_CORES: (evidence(facts=(StageFacts("spreading", 1.0, {"workers": 2}),)), "2 workers share the 2 cores"),
+    Cause.SHARED_CORES: (evidence(facts=(WORKERS,)), "2 workers share the 2 cores"),
     Cause.IDLE_WORKERS: (evidence(facts=(StageFacts("spreading", 1.0, {"bubble_share": 0.6}),)), "60% of their time"),
     Cause.OVERSUBSCRIBED: (evidence(run=ran(threads=8, involuntary_switches=911.0)), "8 threads share 2 cores"),
     Cause.RECOMPILED: (evidence(run=ran(compiled_while_timed=3)), "compiled 3 more graphs"),
@@ -96,6 +98,10 @@ def test_without_evidence_no_cause_is_named(recipe: str) -> None:
 def test_what_the_processor_lacks_is_no_cause_on_a_device(recipe: str) -> None:
     workers = StageFacts("spreading", 1.0, {"workers": 2})
     assert causes_of(evidence(recipe, host=OLD, facts=(workers,))) == []
+
+
+def test_workers_that_have_more_cores_than_the_baseline_share_none() -> None:
+    assert causes_of(evidence(facts=(WORKERS,), baseline=ran(threads=1))) == []
 
 
 def test_zeros_of_removed_neurons_are_no_masks() -> None:
