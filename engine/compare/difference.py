@@ -21,8 +21,12 @@ class Difference:
 
 
 def differences_of(runs: Sequence[Run]) -> list[Difference]:
-    """Runtime, knobs and stage facts that are not the same in all runs."""
-    tables = [{**_knobs(run), **_facts(run)} for run in runs]
+    """Runtime, knobs and stage facts that are not the same in all runs.
+
+    A knob that every run which has it leaves at its default says nothing, though others lack the technique.
+    """
+    chosen = {name for run in runs for name in _knobs(run, spelled=True)}
+    tables = [{name: value for name, value in _knobs(run).items() if name in chosen} | _facts(run) for run in runs]
     names = list(dict.fromkeys(name for table in tables for name in table))
     rows = [Difference(name, tuple(table.get(name, "") for table in tables)) for name in names]
     return [row for row in rows if len(set(row.values)) > 1]
@@ -68,7 +72,8 @@ def _environment(environment: Environment) -> dict[str, str]:
     return {**named, "CPU features": " ".join(environment.cpu_flags), **environment.versions}
 
 
-def _knobs(run: Run) -> dict[str, str]:
+def _knobs(run: Run, *, spelled: bool = False) -> dict[str, str]:
+    """The runtime and the knobs by technique; spelled: only those that the recipe names."""
     table = {"runtime": run.runtime}
     try:
         choices = parse_recipe(run.recipe).choices
@@ -76,17 +81,18 @@ def _knobs(run: Run) -> dict[str, str]:
         # written by another version: the spelling is all there is to compare
         return {**table, "recipe": run.recipe}
     for choice in choices:
-        values: Mapping[str, KnobValue] = choice.config.as_dict()
+        values: Mapping[str, KnobValue] = choice.config.spelled() if spelled else choice.config.as_dict()
         table |= {f"{choice.technique}: {name}": format_value(value) for name, value in values.items()}
     return table
 
 
 def _facts(run: Run) -> dict[str, str]:
-    """What lowering did is one row for all runtimes."""
+    """What lowering did is one row for all runtimes; what was requested, the knobs say."""
     return {
         f"{'lowering' if stage.technique == run.runtime else stage.technique}: {name.replace('_', ' ')}": _shown(value)
         for stage in run.facts
         for name, value in stage.facts.items()
+        if not name.endswith("_requested")
     }
 
 

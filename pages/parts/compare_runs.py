@@ -44,7 +44,7 @@ def metrics_table(runs: Sequence[Run], guard_rails: Sequence[float], *, comparab
     ]
     passes = {h: _passes(r, rail) for h, r, rail in zip(headings, runs, guard_rails, strict=True)}
     rows.append({"Metric": "Guard-rail", **passes})
-    st.dataframe(rows, hide_index=True, row_height=34, key="compare_metrics")
+    st.dataframe(rows, hide_index=True, row_height=34, height="content", key="compare_metrics")
 
 
 def differences(runs: Sequence[Run]) -> None:
@@ -60,7 +60,7 @@ def differences(runs: Sequence[Run]) -> None:
 def _difference_table(runs: Sequence[Run], found: Sequence[Difference], key: str) -> None:
     headings = headings_of(runs)
     rows = [{"What": d.what, **dict(zip(headings, d.values, strict=True))} for d in found]
-    st.dataframe(rows, hide_index=True, row_height=34, key=key)
+    st.dataframe(rows, hide_index=True, row_height=34, height="content", key=key)
 
 
 def headings_of(runs: Sequence[Run]) -> list[str]:

@@ -105,7 +105,7 @@ def _stages(run: Run) -> None:
             for remark in stage.remarks:
                 st.markdown(plain(remark))
             if stage.facts:
-                st.dataframe(_facts(stage), hide_index=True, row_height=34, key=f"facts-{position}")
+                st.dataframe(_facts(stage), hide_index=True, row_height=34, height="content", key=f"facts-{position}")
 
 
 def _facts(stage: StageFacts) -> list[dict[str, str]]:
@@ -124,7 +124,7 @@ def _fact(name: str, value: float | int | str | bool) -> str:
 def _measurements(run: Run) -> None:
     st.subheader("Measurements", anchor=False)
     st.dataframe(
-        [_measurement(m) for m in run.measurements], hide_index=True, row_height=34, key="measurements", placeholder=MISSING
+        [_measurement(m) for m in run.measurements], hide_index=True, row_height=34, height="content", key="measurements", placeholder=MISSING
     )
 
 
@@ -154,7 +154,7 @@ def _about(run: Run) -> None:
             **dict(sorted(environment.versions.items())),
         }  # fmt: skip
         st.dataframe(
-            [{"What": name, "Value": value} for name, value in rows.items()], hide_index=True, row_height=34, key="environment"
+            [{"What": name, "Value": value} for name, value in rows.items()], hide_index=True, row_height=34, height="content", key="environment"
         )
 
 

@@ -36,7 +36,7 @@ def show(data: Any, baseline: Any | None) -> None:
         "Taken after the timed rounds, with counters on: shares of a call are exact, its sum may exceed the latency that is "
         "reported. Products of matrices are tinted. Click a box to enlarge it."
     )
-    st.dataframe(_types(own, base), hide_index=True, row_height=34, key="operator-types", placeholder=MISSING)
+    st.dataframe(_types(own, base), hide_index=True, row_height=34, height="content", key="operator-types", placeholder=MISSING)
     with st.expander(f"Every operator of this run ({len(own.operators)})"):
         st.dataframe([_row(o, own) for o in own.operators], hide_index=True, row_height=34, key="operators", placeholder=MISSING)
 

@@ -39,9 +39,10 @@ def parallel_coordinates(lines: Sequence[Line], metrics: Sequence[str], palette:
             "colorscale": [[0, palette.muted], [1, palette.faster]],
         },
         labelfont={"size": 12, "color": palette.text}, tickfont={"size": 12, "color": palette.muted},
-        rangefont={"size": 12, "color": palette.muted}, labelside="top",
+        # the ends' numbers would lie under the labels, and the ticks say the same
+        rangefont={"size": 12, "color": "rgba(0,0,0,0)"}, labelside="top", labelangle=-25,
     )  # fmt: skip
-    figure.update_layout(margin={"l": 60, "r": 60, "t": 60, "b": 24})
+    figure.update_layout(margin={"l": 60, "r": 60, "t": 96, "b": 24})
     return figure
 
 

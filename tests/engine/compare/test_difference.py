@@ -24,6 +24,12 @@ def test_a_technique_that_only_one_has() -> None:
     assert found["quantization: format"] == ("bf16", "")
 
 
+def test_defaults_are_shown_beside_another_choice_alone() -> None:
+    recipes = ("quantization(format=int4)", "quantization(format=int4, ratio=0.2)", "")
+    found = {d.what: d.values for d in differences_of([run(recipe) for recipe in recipes])}
+    assert found == {"quantization: format": ("int4", "int4", ""), "quantization: ratio": ("1.0", "0.2", "")}
+
+
 def test_facts_that_differ() -> None:
     facts = [StageFacts("pruning", 1.0, {"parameters_after": count, "kind": "structured"}) for count in (10, 20)]
     found = differences_of([replace(run("pruning()"), facts=(each,)) for each in facts])
