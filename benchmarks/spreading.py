@@ -29,7 +29,7 @@ SHOWN = ("stage_balance", "bubble_share", "communication_share", "sent_bytes", "
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One experiment. threads: of the baseline; each worker gets its share of them, one at least."""
+    """One experiment. threads: of the baseline; each worker gets its share of them, one at least, and a core."""
 
     name: str
     model: str
@@ -44,19 +44,21 @@ CASES = (
     Case("resnet18 b16", "resnet18", (PIPELINE, REPLICAS), "batch_size=16", 2),
     Case("resnet18 b16, baseline on one thread", "resnet18", (REPLICAS,), "batch_size=16", 1),
     Case("smollm2 b2", "smollm2", (PIPELINE, TENSOR, REPLICAS), "batch_size=2,sequence_length=64,new_tokens=16,warmup_calls=2", 2),
+    Case("smollm2 b2, baseline on one thread", "smollm2", (REPLICAS,), "batch_size=2,sequence_length=64,new_tokens=16,warmup_calls=2", 1),
 )  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", default=sorted({c.model for c in CASES}))
+    parser.add_argument("--only", nargs="*", default=[""], help="words of the cases' names")
     parser.add_argument("--rounds", type=int, default=6)
     options = parser.parse_args()
     out = RESULTS / "spreading.json"
     results: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
-        models = {name: model_of(name, Path(scratch)) for name in options.only}
-        for case in (c for c in CASES if c.model in options.only):
+        chosen = [case for case in CASES if any(word in case.name for word in options.only)]
+        models = {name: model_of(name, Path(scratch)) for name in sorted({case.model for case in chosen})}
+        for case in chosen:
             results[case.name] = measure(case, models[case.model], options.rounds, Path(scratch))
             out.write_text(json.dumps(results, indent=1) + "\n")
     print("| case | recipe | speedup | 95 % interval | balance | bubble | communication | sent, kB | largest difference |")
