@@ -15,7 +15,7 @@ from engine.domain.errors import StageError
 from engine.domain.host import HostFacts
 from engine.domain.recipe import Recipe
 from engine.host import code, this_host
-from engine.plan import make_plan
+from engine.plan import make_plan, on_a_runtime
 from engine.settings import Settings
 from storage import Storage
 
@@ -79,4 +79,4 @@ def _runnable(recipes: Sequence[Recipe], artifact: Artifact, host: HostFacts, mo
     """How many recipes this host can run; none when the model does not fit its memory."""
     if WEIGHT_COPIES * artifact.size_bytes > host.memory_bytes:
         return 0
-    return sum(make_plan(recipe, artifact.card, host, models).runs for recipe in recipes)
+    return sum(make_plan(on_a_runtime(recipe, artifact.card, host, models), artifact.card, host, models).runs for recipe in recipes)

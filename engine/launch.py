@@ -23,7 +23,7 @@ from engine.domain.workload import DatasetRef, Target, Workload
 from engine.fleet import choose_host, living_hosts
 from engine.grammar import make_recipe, parse_recipe
 from engine.host import this_host
-from engine.plan import make_plan
+from engine.plan import make_plan, on_a_runtime
 from engine.queue import Queue
 from storage import Storage
 
@@ -49,13 +49,14 @@ def launch(
 ) -> Experiment:
     """Store an experiment with a run for each recipe, the baseline first, and enqueue it.
 
-    Recipes of the same effect make one run. A recipe that cannot run here is stored as
+    Recipes of the same effect make one run. A recipe without a runtime gets one that takes it. A recipe that cannot run here is stored as
     refused, with the reasons. `queue` None: stored only, because the caller runs it.
     """
     check_guard_rail(guard_rail)
     wanted = distinct([Recipe(), *recipes])
     named = cards_named(wanted, storage)
     chosen = choose_host(wanted, artifact, living_hosts(storage) if queue else [this_host()], named)
+    wanted = _on_runtimes(wanted, artifact, chosen.host, named)
     experiment = Experiment(
         id=uuid4().hex,
         name=name or f"{artifact.name} {datetime.now(UTC):%Y-%m-%d %H:%M}",
@@ -87,10 +88,12 @@ def add_recipes(storage: Storage, queue: Queue, experiment_id: str, recipes: Ite
     experiment = storage.experiments.get(experiment_id)
     artifact = storage.artifacts.get(experiment.artifact_id)
     present = {run.recipe for run in storage.runs.of_experiment(experiment.id)}
-    new = [recipe for recipe in distinct(recipes) if str(recipe) not in present]
     host = str(experiment.extra.get(HOST, ""))
     facts = next((h for h in living_hosts(storage) if h.name == host), this_host())
-    runs = [_run_of(recipe, experiment, artifact, facts, cards_named(new, storage)) for recipe in new]
+    wanted = distinct(recipes)
+    named = cards_named(wanted, storage)
+    new = [recipe for recipe in _on_runtimes(wanted, artifact, facts, named) if str(recipe) not in present]
+    runs = [_run_of(recipe, experiment, artifact, facts, named) for recipe in new]
     if runs:
         storage.experiments.add_runs(experiment.id, runs)
         queue.enqueue_experiment(experiment.id, host)
@@ -120,6 +123,10 @@ def distinct(recipes: Iterable[Recipe]) -> list[Recipe]:
     """In canonical form and without repetition, in the order given."""
     canonical = (make_recipe(recipe.choices, recipe.runtime) for recipe in recipes)
     return list({str(recipe): recipe for recipe in canonical}.values())
+
+
+def _on_runtimes(recipes: Iterable[Recipe], artifact: Artifact, host: HostFacts, named: Mapping[str, ModelCard]) -> list[Recipe]:
+    return distinct(on_a_runtime(recipe, artifact.card, host, named) for recipe in recipes)
 
 
 def plan_of(run: Run, artifact: Artifact, storage: Storage) -> Plan:

@@ -22,6 +22,9 @@ _PHASE_REASON = {
     Phase.SPREAD: "Spreads the placed model over workers, last of all.",
 }
 
+_IN_TURN = (RuntimeId.OPENVINO, RuntimeId.ONNXRUNTIME, RuntimeId.INDUCTOR)
+"""Where a recipe without a runtime is tried when the artifact's own refuses it."""
+
 CLUSTER_COMMANDS = (
     "On every host: pip install -r requirements-cluster.txt; then RAY_AUTH_MODE=token ray start --head on the first and "
     "RAY_AUTH_MODE=token ray start --address=FIRST_HOST:6379 on each other."
@@ -57,6 +60,17 @@ def _weakest(provenances: set[Provenance]) -> Provenance:
 def default_runtime(card: ModelCard) -> RuntimeId:
     """The runtime of a recipe without `@`: eager, or onnxruntime for an ONNX artifact."""
     return RuntimeId.ONNXRUNTIME if card.format is ArtifactFormat.ONNX else RuntimeId.EAGER
+
+
+def on_a_runtime(recipe: Recipe, card: ModelCard, host: HostFacts, models: Mapping[str, ModelCard] | None = None) -> Recipe:
+    """`recipe`, on the first runtime that takes it where it names none and the default refuses it.
+
+    A recipe that every runtime refuses stays as it is. Launches store what this gives, so that a run's recipe means the same on every host.
+    """
+    if recipe.runtime is not None or make_plan(recipe, card, host, models).runs:
+        return recipe
+    others = (replace(recipe, runtime=runtime) for runtime in _IN_TURN)
+    return next((other for other in others if make_plan(other, card, host, models).runs), recipe)
 
 
 def _ordered(choices: tuple[Choice, ...], chosen: dict[TechniqueId, TechniqueSpec]) -> list[Choice]:

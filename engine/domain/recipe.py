@@ -40,7 +40,7 @@ class Choice:
 class Recipe:
     """Chosen techniques and a runtime. No choices and no runtime: the baseline.
 
-    `runtime` None means the artifact's own: eager, or onnxruntime for ONNX.
+    `runtime` None means the artifact's own: eager, or onnxruntime for ONNX; at launch another where that one refuses (engine.plan.on_a_runtime).
     Two recipes with the same spelling are equal in effect; the order in which a user
     ticked techniques does not matter, the plan orders them.
     """

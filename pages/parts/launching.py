@@ -15,8 +15,8 @@ from engine.domain.recipe import Recipe
 from engine.domain.technique import Obstacle
 from engine.estimate import estimate_seconds
 from engine.host import this_host
-from engine.launch import cards_named, launch
-from engine.plan import make_plan
+from engine.launch import cards_named, distinct, launch
+from engine.plan import make_plan, on_a_runtime
 from engine.worker import ensure_worker
 from pages.parts.choosing import Choice
 from pages.parts.format import duration, plain, plural
@@ -32,7 +32,8 @@ def offer(artifact: Artifact, question: Question, choice: Choice) -> None:
     """The right-hand side: total, launch button, then each recipe with its plan."""
     host = this_host()
     named = cards_named(choice.recipes, resources().storage)
-    plans = [make_plan(recipe, artifact.card, host, named) for recipe in choice.recipes]
+    recipes = distinct(on_a_runtime(recipe, artifact.card, host, named) for recipe in choice.recipes)
+    plans = [make_plan(recipe, artifact.card, host, named) for recipe in recipes]
     left_out = set(st.query_params.get_all(_LEFT_OUT))
     wanted = [plan for plan in plans if plan.runs and str(plan.recipe) not in left_out]
     refused = [plan for plan in plans if not plan.runs]

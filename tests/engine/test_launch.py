@@ -89,6 +89,17 @@ def test_what_cannot_run_is_stored_as_refused_with_its_reason(
     assert refused.problems and refused.problems[0].what and refused.problems[0].kind == "Refused"
 
 
+def test_a_recipe_without_a_runtime_gets_one_that_takes_it(storage: Storage, queue: Queue, artifact: Artifact) -> None:
+    """Eager has no calibrated scales for an encoder."""
+    wanted = recipes("quantization(format=int8)", "quantization(format=int8, mode=static)", "quantization(format=int8, mode=static)@openvino")
+    experiment = launch(storage, queue, artifact, Workload(), wanted)
+    runs = storage.runs.of_experiment(experiment.id)
+    assert [(run.recipe, run.runtime) for run in runs] == [
+        ("", "eager"), ("quantization(format=int8)", "eager"), ("quantization(format=int8, mode=static)@openvino", "openvino")
+    ]  # fmt: skip
+    assert add_recipes(storage, queue, experiment.id, recipes("quantization(format=int8, mode=static)")) == []
+
+
 def test_without_a_queue_nothing_is_enqueued(storage: Storage, queue: Queue, artifact: Artifact) -> None:
     experiment = launch(storage, None, artifact, Workload(), [])
     assert experiment.id not in queue.active()
