@@ -57,7 +57,8 @@ class Case:
 MINILM = ("minilm", "batch_size=8,sequence_length=128", (TENSOR, PIPELINE))
 SMOLLM = ("smollm2", "batch_size=2,sequence_length=64,new_tokens=1", (PIPELINE,))
 CASES = (
-    Case(*MINILM, 1000), Case(*MINILM, 1000, 0.0005), Case(*MINILM, 1000, 0.002), Case(*MINILM, 300), Case(*MINILM, 300, 0.002),
+    Case(*MINILM, 1000), Case(*MINILM, 1000, 0.0005), Case(*MINILM, 1000, 0.002), Case(*MINILM, 1000, 0.005),
+    Case(*MINILM, 300), Case(*MINILM, 300, 0.002),
     Case(*SMOLLM, 1000, 0.0005),
 )  # fmt: skip
 
