@@ -56,11 +56,11 @@ def test_models_are_listed_with_what_was_learned(home: Storage, open_page: Open)
 
 def test_search_and_pages(home: Storage, open_page: Open) -> None:
     for number in range(25):
-        seed_artifact(home, f"model {number:02}")
+        seed_artifact(home, f"model no{number:02}")
     assert "25 models" in words_of(open_page("models"))
     links = [link.proto.label for link in open_page("models", query={"page": "2"}).get("page_link")]
     assert sum("model " in label for label in links) == 5
-    assert "1 model" in words_of(open_page("models", query={"q": "model 07"}))
+    assert "1 model" in words_of(open_page("models", query={"q": "model no07"}))
 
 
 def test_an_intake_shows_its_progress(home: Storage, open_page: Open) -> None:
