@@ -8,6 +8,7 @@ Cosine to the whole model on the built-in scored texts; calibration on the built
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from engine.domain.ports import Array, Context, Outputs
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
 from engine.intake.inspection import inspect
-from engine.tasks.base import TaskBatch, gather
+from engine.tasks.base import Task, TaskBatch, gather
 from engine.tasks.loading import load_module
 from engine.tasks.registry import task_of
 from engine.tasks.traceable import Traceable
@@ -37,11 +38,7 @@ def main() -> None:
     card, variant = inspect(directory), Variant(str(directory))
     task = task_of(card)
     scored, calibration = (task.batches(card, directory, WORKLOAD, probe_texts(part)) for part in (SCORED, CALIBRATION))
-
-    def answers(module: Traceable) -> Outputs:
-        return gather([task.answer({"last_hidden_state": _states(module, batch)}, batch) for batch in scored])
-
-    whole = answers(load_module(variant, card))
+    whole = answers(load_module(variant, card), task, scored)
     print("| target | sparsity | importance | ratios | cosine |\n|---|--:|---|---|--:|")
     for target, sparsity in CUTS:
         for importance, ratios in CHOICES if target != "layers" else (("magnitude", "equal"),):
@@ -49,9 +46,14 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as scratch:
                 context = Context(Path(scratch), calibration, lambda _: None, 1)
                 applied = Pruning().apply(Deployment(card, variant, RuntimeId.EAGER, WORKLOAD), config, context)
-                score = task.score(whole, answers(load_module(applied.deployment.variant, card)), None)
+                score = task.score(whole, answers(load_module(applied.deployment.variant, card), task, scored), None)
             quality = next(m.median for m in score if m.name == QUALITY.name)
             print(f"| {target} | {sparsity:.0%} | {importance} | {ratios} | {quality:.4f} |", flush=True)
+
+
+def answers(module: Traceable, task: Task, batches: Sequence[TaskBatch]) -> Outputs:
+    """A text encoder's to all of `batches`."""
+    return gather([task.answer({"last_hidden_state": _states(module, batch)}, batch) for batch in batches])
 
 
 @torch.inference_mode()

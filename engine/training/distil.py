@@ -27,14 +27,11 @@ from engine.tasks.loading import load_module
 from engine.tasks.text_encoder import pooling_of
 from engine.tasks.traceable import Traceable
 from engine.training.checkpoint import Checkpoint, Position
-from engine.training.lessons import Lessons, lessons_for
+from engine.training.lessons import Lessons, lessons_for, text_length
 from engine.training.objectives import Weights, objective_for
 from engine.training.seen import Watched
 from engine.training.teacher import Teacher
 from engine.training.trainer import Pace, Trainer
-
-_LENGTH = 128
-"""Most tokens of a text that is trained on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +120,9 @@ def _as_wide(student: Traceable, teacher: Traceable) -> bool:
 def _lessons(deployment: Deployment, original: Variant, context: Context, course: Course, student: Traceable) -> Lessons:
     card = deployment.card
     context.report(Progress("Reading what to train on", 0.05))
-    length = min(_LENGTH, deployment.workload.sequence_length) if card.task is not TaskId.CAUSAL_LM else _LENGTH
     return lessons_for(
         card, Path(original.directory), context.material or Material(), batch_size=course.batch_size or _batch_size(card),
-        length=max(length, 16), extra=course.sentences, image_size=deployment.workload.image_size,
+        length=text_length(card, deployment.workload), extra=course.sentences, image_size=deployment.workload.image_size,
     )  # fmt: skip
 
 

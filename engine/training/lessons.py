@@ -31,9 +31,12 @@ LEAST_ITEMS = 16
 MOST_HELD = 256
 VIEWS = 8
 """Of each image: itself, and moved by up to an eighth of its side."""
-RANDOM = 2
-"""One of so many added sentences becomes words at random (measured: benchmarks/README.md)."""
+LEFT = 3
+"""One of so many added sentences stays as it is; the others become random words (measured: benchmarks/README.md)."""
+GIVEN = 3
+"""One of so many texts is a given one where only some are drawn: theirs is the kind that counts."""
 NO_LABEL = -100
+_LENGTH = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +49,20 @@ class Lessons:
 
 
 def lessons_for(
-    card: ModelCard, directory: Path, material: Material, *, batch_size: int, length: int, extra: int, image_size: int = 0
+    card: ModelCard, directory: Path, material: Material, *, batch_size: int, length: int, extra: int, image_size: int = 0, most: int = 0
 ) -> Lessons:
     """Everything a student of this model learns from, in batches of at most `batch_size`.
 
     directory: has the tokenizer or preprocessor. length: most tokens of a text. extra:
-    most sentences added from the documentation of installed packages (texts only).
+    most sentences added from the documentation of installed packages (texts only). most: texts
+    of an encoder or classifier that are drawn to train on, a third of them given ones, which
+    repeat where they are fewer; 0: all, once. What is held out depends on neither `length` nor `most`.
     Raises StageError when there is too little, or it is not of the model's shape.
     """
     if card.task is TaskId.CAUSAL_LM:
         return _of_stream(card, directory, material, batch_size, length, extra)
     if card.task.takes_text:
-        return _of_texts(card, directory, material, batch_size, length, extra)
+        return _of_texts(card, directory, material, batch_size, length, extra, most)
     return _of_images(card, directory, material, batch_size, image_size)
 
 
@@ -87,7 +92,7 @@ def _of_stream(
 
 
 def _of_texts(
-    card: ModelCard, directory: Path, material: Material, batch_size: int, length: int, extra: int
+    card: ModelCard, directory: Path, material: Material, batch_size: int, length: int, extra: int, most: int
 ) -> Lessons:
     texts, sources = _texts(material, extra)
     _demand(len(texts), "texts")
@@ -95,9 +100,12 @@ def _of_texts(
     tokenizer.enable_truncation(_within(card, length))
     rows = tokenizer.encode_batch(list(texts))
     ids = [np.array(row.ids) for row in rows]
-    parts = _parts(len(rows))
+    train, held = _parts(len(rows))
+    given, added = train[train < len(material.texts)], train[train >= len(material.texts)]
+    if most:
+        given, added = np.resize(given, most // GIVEN), added[: most - most // GIVEN]
     words, rng = words_of(tokenizer), np.random.default_rng(0)
-    strange = [i for i in parts[0] if i >= len(material.texts)][::RANDOM] if len(words) else []
+    strange = np.delete(added, slice(None, None, LEFT)) if len(words) else added[:0]
     for i in strange:
         ids[i] = with_random_words(rows[i], words, rng)
     padding = pad_id(directory, tokenizer)
@@ -116,7 +124,7 @@ def _of_texts(
         return _tensors(chosen) | {"mask": _tensor(mask), "labels": _tensor(labels[places])}
 
     sources |= {"training_sentences_of_random_words": len(strange)}
-    parts = [part[np.argsort([len(ids[i]) for i in part], kind="stable")] for part in parts]
+    parts = [part[np.argsort([len(ids[i]) for i in part], kind="stable")] for part in (np.concatenate((given, added)), held)]
     return _lessons(parts, batch_size, batch, sources)
 
 
@@ -173,6 +181,11 @@ def _moved(image: Array, move: Array) -> Array:
     padded = np.pad(image, ((0, 0), (most, most), (most, most)), mode="edge")
     top, left = most - move
     return padded[:, top : top + image.shape[1], left : left + image.shape[2]]
+
+
+def text_length(card: ModelCard, workload: Workload) -> int:
+    """Most tokens of a text that is learnt from."""
+    return max(min(_LENGTH, workload.sequence_length), 16) if card.task is not TaskId.CAUSAL_LM else _LENGTH
 
 
 def _within(card: ModelCard, length: int) -> int:

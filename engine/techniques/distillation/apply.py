@@ -27,6 +27,7 @@ from engine.tasks.traceable import Traceable
 from engine.techniques.distillation.spec import SPEC, DistillationConfig
 from engine.training.distil import Course, distil
 from engine.training.objectives import Weights
+from engine.training.observed import observed
 
 Attributes = dict[str, dict[str, Any]]
 
@@ -82,7 +83,7 @@ def _student(
 ) -> _Student:
     """The uploaded student, or `teacher` cut in place. Raises StageError when the two do not read the same words."""
     if not config.student:
-        attributes = _narrow(teacher, config, context, example)
+        attributes = _narrow(teacher, deployment, config, context, example)
         return _Student(teacher, deployment.card, deployment.variant, attributes, _shorten(teacher, config))
     other = context.models[config.student]
     _demand_same_words(Path(other.directory), Path(deployment.variant.directory))
@@ -99,14 +100,17 @@ def _demand_same_words(student: Path, teacher: Path) -> None:
         raise StageError("The student's tokenizer has other words than the model's.", mend="Choose a student with the same tokenizer.json.")
 
 
-def _narrow(module: Traceable, config: DistillationConfig, context: Context, example: tuple[torch.Tensor, ...]) -> Attributes:
+def _narrow(
+    module: Traceable, deployment: Deployment, config: DistillationConfig, context: Context, example: tuple[torch.Tensor, ...]
+) -> Attributes:
     """Cut every layer's inner width to the share asked for; the attributes that follow."""
     if config.width == 1.0:
         return {}
     blocks = feed_forwards(module.model)
     paths = [block.reader for block in blocks] or readers(module.model)
     moments = observe(
-        module, paths, context.calibration, lambda share: context.report(Progress("Observing activations", 0.05 + 0.1 * share)),
+        module, paths, observed(deployment, context, config.sentences) if blocks else context.calibration,
+        lambda share: context.report(Progress("Observing activations", 0.05 + 0.1 * share)),
         products=bool(blocks) and products_fit(sizes(module.model.get_submodule(path))[0] for path in paths),
     )  # fmt: skip
     with torch.no_grad():

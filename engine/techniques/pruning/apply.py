@@ -39,6 +39,7 @@ from engine.techniques.pruning.sensitivity import scan
 from engine.techniques.pruning.sparsegpt import sparsify
 from engine.techniques.pruning.spec import SPEC, Importance, Kind, PruningConfig, PruningTarget, Ratios
 from engine.training.distil import Course, Taught, distil
+from engine.training.observed import observed
 
 STILL_DENSE = "Masks are still dense: the matrices keep their shape, so no speedup is expected."
 TWO_OF_FOUR = "Two of every four weights of the linear layers are zero; the GPU's sparse tensor cores skip them in bf16 and fp16."
@@ -174,8 +175,10 @@ class _Work:
 
     def _moments(self, places: Sequence[str]) -> Mapping[str, Moments]:
         module = self._module
-        fit = self.target in ("ffn", "heads") and products_fit(sizes(module.model.get_submodule(path))[0] for path in places)
-        return observe(module, places, self._context.calibration, self._observing, products=fit)
+        if self.target not in ("ffn", "heads"):
+            return observe(module, places, self._context.calibration, self._observing)
+        fit = products_fit(sizes(module.model.get_submodule(path))[0] for path in places)
+        return observe(module, places, observed(self._deployment, self._context, self._config.sentences), self._observing, products=fit)
 
     def _observing(self, share: float) -> None:
         self._context.report(Progress("Observing activations", 0.1 + 0.2 * share))

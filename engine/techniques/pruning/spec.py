@@ -78,8 +78,8 @@ class PruningConfig(Config):
     )
     steps: int = knob(0, low=0, high=10_000_000, help="Most training steps of a round; 0: as many as the time allows", shown_when=_RECOVER)
     sentences: int = knob(
-        40_000, low=0, high=1_000_000, shown_when=_RECOVER,
-        help="Unlabelled sentences added to a text model's training data, from the documentation of installed Python packages",
+        40_000, low=0, high=1_000_000, shown_when=_STRUCTURED,
+        help="Unlabelled sentences added to what the cut and its recovery learn a text model from, of the documentation of installed Python packages",
     )  # fmt: skip
 
     @property

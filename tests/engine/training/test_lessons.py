@@ -36,7 +36,7 @@ def rows_of(found: Lessons, part: str) -> set[tuple[int, ...]]:
 
 
 @pytest.mark.usefixtures("sentences")
-def test_half_of_the_added_sentences_become_random_words(tmp_path: Path) -> None:
+def test_two_of_three_added_sentences_become_random_words(tmp_path: Path) -> None:
     directory = tiny_bert(tmp_path)
     found = lessons_for(tiny_card(directory), directory, Material(texts=GIVEN), batch_size=4, length=512, extra=100)
     tokenizer = tokenizer_of(directory)
@@ -46,7 +46,7 @@ def test_half_of_the_added_sentences_become_random_words(tmp_path: Path) -> None
     assert held <= given_rows | added
     assert given_rows <= train | held
     assert len(strange) == found.sources["training_sentences_of_random_words"]
-    assert len(strange) == pytest.approx(len(train & added), abs=1)
+    assert len(strange) == pytest.approx(2 * len(train & added), abs=2)
     assert found.sources["held_out"] == len(held)
 
 
