@@ -5,10 +5,13 @@ Torch-free: library versions come from their metadata, not from importing them.
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
+import tempfile
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -45,6 +48,7 @@ def this_host() -> HostFacts:
         accelerators=tuple(str(device) for device in usable()),
         device_runtimes=device_runtimes(),
         device_formats=device_formats(),
+        cluster=in_cluster(),
     )
 
 
@@ -112,6 +116,19 @@ def _memory_limit_bytes() -> int:
         if limit.exists() and (text := limit.read_text().strip()).isdigit():
             total = min(total, int(text))
     return total
+
+
+def network_device(address: str) -> str:
+    """The network device of this host that has an address; empty where none has."""
+    return next((name for name, own in psutil.net_if_addrs().items() if address in [each.address for each in own]), "")
+
+
+def in_cluster() -> bool:
+    """Whether Ray can place workers on other hosts from here, and nobody without the token can: see docs/spreading.md."""
+    if os.environ.get("RAY_AUTH_MODE") != "token" or find_spec("ray") is None:
+        return False
+    folder = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()))
+    return bool(os.environ.get("RAY_ADDRESS")) or (folder / "ray" / "ray_current_cluster").exists()
 
 
 def _governor() -> str:

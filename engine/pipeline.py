@@ -184,7 +184,8 @@ class MeasureSession:
         Raises StageError when they hold numbers that are not finite.
         """
         path, quality = _answer(self._executor, self._request, self._items, reference_file)
-        return AnswersResult(str(path), quality)
+        elsewhere = self._executor.bytes_elsewhere() if isinstance(self._executor, SpreadExecutor) else 0
+        return AnswersResult(str(path), quality, elsewhere_bytes=elsewhere)
 
     def load(self) -> LoadResult:
         """The load that the workload's pattern asks for; replicas gather single queries by themselves."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from graphlib import TopologicalSorter
-from math import ceil, prod
+from math import prod
 
 from engine.catalogue import spec_of
 from engine.domain.artifact import ArtifactFormat, ModelCard
 from engine.domain.host import HostFacts
+from engine.domain.layout import Workers
 from engine.domain.metrics import Provenance
 from engine.domain.plan import Plan, Stage
 from engine.domain.recipe import Choice, Recipe, RuntimeId, TechniqueId
@@ -27,9 +28,9 @@ _IN_TURN = (RuntimeId.OPENVINO, RuntimeId.ONNXRUNTIME, RuntimeId.INDUCTOR)
 
 CLUSTER_COMMANDS = (
     "On every host: pip install -r requirements-cluster.txt; then RAY_AUTH_MODE=token ray start --head on the first and "
-    "RAY_AUTH_MODE=token ray start --address=FIRST_HOST:6379 on each other."
+    "RAY_AUTH_MODE=token ray start --address=FIRST_HOST:6379 on each other. Start Speedrail with RAY_AUTH_MODE=token too."
 )
-"""What makes a Ray cluster of hosts."""
+"""What makes a Ray cluster of hosts, and lets us use it."""
 
 
 def make_plan(recipe: Recipe, card: ModelCard, host: HostFacts, models: Mapping[str, ModelCard] | None = None) -> Plan:
@@ -113,7 +114,8 @@ def _spread_obstacles(
     recipe: Recipe, chosen: dict[TechniqueId, TechniqueSpec], host: HostFacts, stages: tuple[Stage, ...]
 ) -> list[Obstacle]:
     """Workers of all techniques together, which none of them can see alone."""
-    workers, hosts = workers_of(recipe), hosts_of(recipe)
+    wanted = placed(recipe)
+    workers, hosts = wanted.count, wanted.hosts
     if any(stage.provenance is Provenance.PROJECTED for stage in stages):
         if workers > MOST_DEVICES:
             return [Obstacle(f"{workers} devices are not projected.", f"Choose at most {MOST_DEVICES} workers in all.")]
@@ -125,23 +127,22 @@ def _spread_obstacles(
     if hosts > 1 and not host.cluster:
         return [
             Obstacle(
-                f"Workers on {hosts} hosts are placed by Ray and have no sandbox, so they are not started from here.",
-                f"Launch them with python -m engine.executors.spread.clustered MODEL --recipe '{recipe}'. {CLUSTER_COMMANDS}",
+                f"Workers on {hosts} hosts are placed by a Ray cluster with a token, and {host.name} belongs to none.",
+                CLUSTER_COMMANDS,
             )
         ]
+    if wanted.leave_a_host_empty:
+        return [Obstacle(f"{workers} workers, {wanted.each} on a host, leave one of {hosts} hosts without any.", "Choose fewer hosts.")]
     unit, there = ("GPU", len(host.accelerators)) if places else ("core", host.cores)
-    if ceil(workers / hosts) > there > 0:
+    if wanted.each > there > 0:
         return [Obstacle(f"{workers} workers need a {unit} each; {host.name} has {there}.", f"Choose at most {there * hosts} workers in all.")]
     return []
 
 
-def workers_of(recipe: Recipe) -> int:
-    """Of all techniques together."""
-    return prod(int(getattr(choice.config, "workers", 1)) for choice in recipe.choices)
-
-
-def hosts_of(recipe: Recipe) -> int:
-    return max((int(getattr(choice.config, "hosts", 1)) for choice in recipe.choices), default=1)
+def placed(recipe: Recipe) -> Workers:
+    """Those of all techniques together."""
+    count = prod(int(getattr(choice.config, "workers", 1)) for choice in recipe.choices)
+    return Workers(count, max((int(getattr(choice.config, "hosts", 1)) for choice in recipe.choices), default=1))
 
 
 def _broken_rules(chosen: dict[TechniqueId, TechniqueSpec], runtime: RuntimeId) -> list[Obstacle]:

@@ -15,6 +15,7 @@ On the wire every message is one JSON object on one line (see engine.child):
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from engine.domain.artifact import ModelCard, NamedModel
 from engine.domain.calibration import Bandwidth, Peak, Precision
@@ -126,6 +127,11 @@ class OpenRequest:
     calibration_file: str = ""
     pinned: tuple[int, ...] = ()
 
+    @property
+    def opened(self) -> tuple[Path, ...]:
+        """The model, and nothing of what it is asked."""
+        return Path(self.artifact_dir), Path(self.lowered.directory)
+
 
 @dataclass(frozen=True, slots=True)
 class OpenResult:
@@ -149,11 +155,15 @@ class RoundResult:
 
 @dataclass(frozen=True, slots=True)
 class AnswersResult:
-    """Where the answers lie and how they score against the reference (itself for a baseline)."""
+    """Where the answers lie and how they score against the reference (itself for a baseline).
+
+    elsewhere_bytes: the most memory of workers outside of the child's sandbox so far.
+    """
 
     answers_file: str
     quality: tuple[Measurement, ...]
     attachments: tuple[Attachment, ...] = ()
+    elsewhere_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from engine.domain.technique import RunsOn, Situation
 from engine.hardware.accelerators import accelerators, device_formats, device_runtimes, torch_build, usable
 from engine.host import this_host
 from engine.measure.boards import boards
+from engine.plan import CLUSTER_COMMANDS
 from engine.settings import Settings
 from engine.techniques.gpu.spec import MENDS
 from storage import open_storage
@@ -56,6 +57,7 @@ def _host(settings: Settings) -> list[Finding]:
                 "" if calibrated else "python -m engine calibrate"),
         Finding("C++ compiler", shutil.which("g++") is not None, shutil.which("g++") or "inductor and the FPGA simulation need one",
                 "" if shutil.which("g++") else "Install your system's g++."),
+        Finding("cluster of several hosts (Ray)", host.cluster, "", "" if host.cluster else CLUSTER_COMMANDS),
     ]  # fmt: skip
 
 

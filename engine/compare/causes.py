@@ -128,7 +128,7 @@ def _shared_cores(evidence: Evidence) -> Iterator[Finding]:
     threads = counters.threads if counters else evidence.host.cores
     for stage in evidence.facts:
         workers = stage.facts.get("workers", 1)
-        if isinstance(workers, int) and 1 < workers <= threads and not _on_device(evidence):
+        if isinstance(workers, int) and 1 < workers <= threads and "hosts" not in stage.facts and not _on_device(evidence):
             yield Finding(
                 Cause.SHARED_CORES,
                 f"Its {workers} workers share the {evidence.host.cores} cores of this host, which the baseline has to itself: "

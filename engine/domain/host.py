@@ -23,7 +23,7 @@ class HostFacts:
     code: str = ""
     """Which Speedrail its worker is (engine.host.code); empty where nobody asked."""
     cluster: bool = False
-    """It is one of several on which the rank program was started."""
+    """Workers can be started on other hosts from here (engine.host.in_cluster)."""
 
     @property
     def has_vnni(self) -> bool:

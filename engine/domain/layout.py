@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 
 
 class Cut(StrEnum):
@@ -14,6 +16,37 @@ class Cut(StrEnum):
     """Layer after layer: each rank has a stretch of the model and hands its result on."""
     TENSOR = "tensor"
     """Inside each layer: every rank has a slice of the matrices and they add up their parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """So many workers on so many hosts, `each` at most on one."""
+
+    count: int
+    hosts: int = 1
+
+    @property
+    def each(self) -> int:
+        return ceil(self.count / self.hosts)
+
+    def ranks(self, host: int) -> range:
+        """Of one host, which are neighbours, so that the cut within a replica crosses hosts as seldom as can be."""
+        return range(self.count)[host * self.each :][: self.each]
+
+    @property
+    def leave_a_host_empty(self) -> bool:
+        return not self.ranks(self.hosts - 1)
+
+    def cover(self, other: Workers) -> bool:
+        """Whether the others find room where these are placed."""
+        return self.hosts >= other.hosts and self.each >= other.each
+
+
+def largest(of: Iterable[Workers]) -> Workers:
+    """The fewest that cover each of them."""
+    found = [Workers(1), *of]
+    hosts = max(workers.hosts for workers in found)
+    return Workers(hosts * max(workers.each for workers in found), hosts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +76,10 @@ class Layout:
     def workers(self) -> int:
         """Processes that hold the model or a part of it."""
         return self.degree * self.replicas
+
+    @property
+    def placed(self) -> Workers:
+        return Workers(self.workers, self.hosts)
 
     @property
     def is_spread(self) -> bool:

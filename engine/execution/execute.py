@@ -24,7 +24,7 @@ from engine.execution.measuring import fail_without_baseline, measure
 from engine.execution.preparing import prepare, prepare_again
 from engine.execution.recorder import Report, Superseded
 from engine.execution.scratch import scratch
-from engine.execution.transforming import transform_key
+from engine.execution.transforming import transform_key, workers_in
 from engine.execution.work import Prepared, Work, open_runs
 from engine.fleet import demand_files
 from engine.launch import plan_of
@@ -144,6 +144,8 @@ def _run(
 def _carry_out(work: Work, runs: list[Run]) -> None:
     """Transform each, then measure them together with the baseline; at last compute what cannot be measured here."""
     prepared: list[Prepared] = []
+    plans = [plan_of(run, work.artifact, work.storage) for run in runs]
+    work.leash.expect(workers_in(plan) for plan in plans if plan.runs)
     for run in runs:
         if ready := prepare(work, run):
             prepared.append(ready)

@@ -17,7 +17,7 @@ from engine.execution.opening import opening
 from engine.execution.preparing import transformed
 from engine.execution.transforming import transform_key
 from engine.execution.work import Prepared, Work
-from engine.sandbox import RANKS, Limits
+from engine.sandbox import Limits
 
 _SECONDS = 3600.0
 
@@ -63,8 +63,9 @@ def _point(work: Work, prepared: Prepared, batch: int) -> LoadPoint:
 def _measured(work: Work, prepared: Prepared) -> LoadPoint:
     request, readable = opening(work, prepared)
     child = work.leash.start(
-        "measure" + RANKS * request.lowered.layout.is_spread, readable=list(readable), writable=[Path(request.scratch_dir)],
+        "measure", readable=list(readable), writable=[Path(request.scratch_dir)],
         limits=Limits.of_host(wall_seconds=_SECONDS), log=prepared.recorder.log, threads=request.threads,
+        workers=request.lowered.layout.placed, opened=request.opened,
     )  # fmt: skip
     try:
         for message in ({"request": as_data(request)}, {"load": True}):

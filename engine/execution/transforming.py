@@ -19,6 +19,7 @@ from engine.domain.codec import as_data, decode, encode, from_data
 from engine.domain.deployment import Lowered
 from engine.domain.errors import ChildError
 from engine.domain.experiment import Experiment, Progress, StageFacts
+from engine.domain.layout import Workers
 from engine.domain.metrics import Provenance
 from engine.domain.plan import Plan
 from engine.domain.technique import Phase
@@ -27,8 +28,9 @@ from engine.execution.leash import Leash
 from engine.execution.scratch import checkpoints, scratch
 from engine.host import environment, this_host
 from engine.launch import models_named
+from engine.plan import placed
 from engine.requests import TransformRequest, TransformResult
-from engine.sandbox import DEVICE, RANKS, Limits
+from engine.sandbox import DEVICE, Limits
 from engine.settings import Settings
 from storage import Storage
 
@@ -62,7 +64,7 @@ def transform_key(artifact: Artifact, plan: Plan, experiment: Experiment, settin
         "versions": environment(0, "").versions,
         "cpu_flags": sorted(this_host().cpu_flags),
         # what is proven of a spread model was watched on one host, with so many threads
-        "watched_on": [this_host().name, workload.threads] if _spreads(plan) else [],
+        "watched_on": [this_host().name, workload.threads] if workers_in(plan).count > 1 else [],
         # an experiment that keeps no models deletes its own without asking who else has them
         "owner": "" if experiment.keep_models else experiment.id,
     }
@@ -141,8 +143,8 @@ def transform(
         )
         readable = [artifact_dir, *filter(None, (dataset, calibration, figures)), *(Path(model.directory) for model in named.values())]
         seconds = TRANSFORM_SECONDS + training_seconds(plan)
-        kind = "transform" + RANKS * _spreads(plan) + DEVICE * _places(plan)
-        result = _ask(kind, request, readable, [output, kept_between], seconds, leash, log, report)
+        kind = "transform" + DEVICE * _places(plan)
+        result = _ask(kind, request, readable, [output, kept_between], seconds, workers_in(plan), leash, log, report)
         _keep(result, output, key, storage)
     kept = find_transformed(key, storage)
     assert kept is not None
@@ -155,8 +157,9 @@ def _figures(plan: Plan, settings: Settings) -> Path | None:
     return next((folder for name in named if name and (folder := settings.home / name).is_dir()), None)
 
 
-def _spreads(plan: Plan) -> bool:
-    return any(spec_of(stage.technique).phase is Phase.SPREAD for stage in plan.stages)
+def workers_in(plan: Plan) -> Workers:
+    """Those that its transform starts, to prove that they answer as one process."""
+    return placed(plan.recipe) if plan.provenance is Provenance.MEASURED else Workers(1)
 
 
 def _places(plan: Plan) -> bool:
@@ -172,6 +175,7 @@ def _ask(
     readable: list[Path],
     writable: list[Path],
     seconds: float,
+    workers: Workers,
     leash: Leash,
     log: Path,
     report: Callable[[Progress], None],
@@ -183,6 +187,8 @@ def _ask(
         limits=Limits.of_host(wall_seconds=seconds),
         log=log,
         threads=request.threads,
+        workers=workers,
+        opened=[Path(request.artifact_dir), Path(request.output_dir)],
     )
     try:
         message = {"request": as_data(request)}

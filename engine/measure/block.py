@@ -21,10 +21,10 @@ import psutil
 
 from engine.domain.artifact import TaskId
 from engine.domain.codec import as_data, from_data
-from engine.domain.deployment import Lowered
-from engine.domain.errors import ChildError, Problem, SpeedrailError
+from engine.domain.errors import Problem, SpeedrailError
 from engine.domain.evidence import Examined
 from engine.domain.experiment import Progress, Round
+from engine.domain.layout import Workers
 from engine.domain.load import LoadResult, Pattern
 from engine.domain.metrics import ENERGY, Measurement
 from engine.domain.noise import MOST_DRIFT, RoundNoise
@@ -33,7 +33,7 @@ from engine.measure import witness
 from engine.measure.canary import Canary
 from engine.measure.energy import Meter
 from engine.requests import AnswersResult, OpenRequest, OpenResult, RoundResult
-from engine.sandbox import DEVICE, RANKS, Child, Limits, tree
+from engine.sandbox import DEVICE, Child, Limits, tree
 
 MEMORY_SHARE = 0.6
 """Of the free memory, for all children of a block together."""
@@ -50,11 +50,12 @@ _SLICE_CALLS = 4
 
 
 class Start(Protocol):
-    """`engine.sandbox.start_child`, or a leash's."""
+    """A leash's."""
 
     def __call__(
-        self, kind: str, *, readable: list[Path], writable: list[Path], limits: Limits, log: Path, threads: int
-    ) -> Child: ...
+        self, kind: str, *, readable: list[Path], writable: list[Path], limits: Limits, log: Path, threads: int,
+        workers: Workers, opened: Sequence[Path],
+    ) -> Child: ...  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,7 @@ class Block:
 
     def processes(self) -> list[int]:
         """All that take part, as the host numbers them."""
-        return [pid for child in self._children.values() for pid in (child.pid, *tree.descendants(child.pid))]
+        return [pid for root in self._roots() for pid in (root, *tree.descendants(root))]
 
     def results(self) -> Iterator[Measured]:
         """Peak memory so far, then the answers and their scores: the baseline first, then all others."""
@@ -190,7 +191,7 @@ class Block:
                 continue
             examined, unexamined = self._examine(candidate)
             yield Measured(
-                run_id, (self.opened[run_id],), answers.quality, peaks[run_id], _items_per_call(candidate.request),
+                run_id, (self.opened[run_id],), answers.quality, peaks[run_id] + answers.elsewhere_bytes, _items_per_call(candidate.request),
                 self._children[run_id].level, examined, unexamined, load,
             )  # fmt: skip
 
@@ -223,17 +224,19 @@ class Block:
 
     def _open(self, candidate: Candidate) -> None:
         self._report_of(candidate, Progress("opening", 0.0))
-        scratch = Path(candidate.request.scratch_dir)
+        scratch, lowered = Path(candidate.request.scratch_dir), candidate.request.lowered
         try:
             child = self._start(
-                _kind(candidate.request.lowered),
+                "measure" + DEVICE * (not lowered.placement.is_cpu),
                 readable=[*candidate.readable, Path(self._baseline.request.scratch_dir)],
                 writable=[scratch],
                 limits=self._limits,
                 log=candidate.log,
                 threads=candidate.request.threads,
+                workers=lowered.layout.placed,
+                opened=candidate.request.opened,
             )
-        except ChildError as error:
+        except SpeedrailError as error:
             self._drop(candidate, error)
             return
         self._exits.callback(child.kill)
@@ -254,7 +257,10 @@ class Block:
         return turns, RoundNoise(index, songs, passage.other_load, passage.steal, then.mhz, then.threads)
 
     def _look(self) -> witness.Reading:
-        return witness.read([child.pid for child in self._children.values()])
+        return witness.read(self._roots())
+
+    def _roots(self) -> list[int]:
+        return [pid for child in self._children.values() for pid in (child.pid, *child.further)]
 
     def _round(self, index: int) -> list[Round]:
         """Passes in which everybody has a turn; the order is turned about every pass and moved on every second one."""
@@ -338,11 +344,6 @@ class Block:
     def _report_of(self, candidate: Candidate, progress: Progress) -> None:
         if candidate not in self._shadows:
             self._report(candidate.run_id, progress)
-
-
-def _kind(lowered: Lowered) -> str:
-    """What its child is and may touch."""
-    return "measure" + RANKS * lowered.layout.is_spread + DEVICE * (not lowered.placement.is_cpu)
 
 
 def _joined(turns: Sequence[RoundResult]) -> dict[str, tuple[float, ...]]:

@@ -2,6 +2,6 @@
 
 from engine.sandbox.child import Child
 from engine.sandbox.limits import Limits
-from engine.sandbox.start import DEVICE, RANKS, start_child
+from engine.sandbox.start import DEVICE, HOSTS, LEVELS, RANKS, start_child
 
-__all__ = ["DEVICE", "RANKS", "Child", "Limits", "start_child"]
+__all__ = ["DEVICE", "HOSTS", "LEVELS", "RANKS", "Child", "Limits", "start_child"]

@@ -42,7 +42,8 @@ def _unheard(_: Progress) -> None:
 class Child:
     """A running sandboxed child. Used by one thread; `kill` may come from any.
 
-    `level` is what isolation holds: full, partial or none; `isolation` names its parts.
+    `level` is what isolation holds: full, partial or none; `isolation` names its parts. `further` are processes of this
+    host that work for it without being below it, each the root of a tree.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, log: Path, scratch: Path) -> None:
@@ -50,6 +51,7 @@ class Child:
         self.level = "none"
         self.isolation: tuple[str, ...] = ()
         self.log = log
+        self.further: tuple[int, ...] = ()
         self.scratch = scratch
         self._process = process
         self._channel = channel
@@ -132,6 +134,11 @@ class Child:
     def peak_pss_bytes(self) -> int:
         """The most memory the process tree has held so far (see Watchdog.peak_bytes)."""
         return self._watchdog.peak_bytes() if self._watchdog else 0
+
+    def ending(self) -> str:
+        """How it ended, or which limit it passed; empty while it runs."""
+        code = self._process.poll()
+        return "" if code is None else self._why or _ending(code)
 
     def kill(self) -> None:
         """End the whole tree; returns when nothing is left. May be called again."""

@@ -47,6 +47,8 @@ class Profile:
     """Writable too, and removed when the child has ended."""
     loopback: bool = False
     """TCP among its own processes, on a network that has nothing but loopback."""
+    network: bool = False
+    """TCP on the host's own network, for a model whose workers are on several hosts."""
     accelerators: bool = False
     """The host's accelerators, which no other child may touch."""
 
@@ -57,7 +59,7 @@ def enter(profile: Profile, channel: int) -> tuple[str, ...]:
     `channel` is the file descriptor whose hang-up ends everything.
     """
     _become_first_to_be_killed()
-    left = namespaces.unshare()
+    left = namespaces.unshare(network=not profile.network)
     namespaces.adopt_orphans()
     _split(channel, profile.scratch)
     holds = [namespaces.NAMES[flag] for flag in left]
@@ -71,7 +73,7 @@ def enter(profile: Profile, channel: int) -> tuple[str, ...]:
     alone = profile.loopback and namespaces.NEW_NET in left and namespaces.raise_loopback()
     _limit(profile, own_user=namespaces.NEW_USER in left)
     namespaces.drop_privileges()
-    if landlock.restrict(_allowed(profile, own_shm="own /dev/shm" in holds), tcp=alone):
+    if landlock.restrict(_allowed(profile, own_shm="own /dev/shm" in holds), tcp=alone or profile.network):
         holds.append("landlock")
     return tuple(holds)
 

@@ -21,18 +21,18 @@ _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 2, 4, 8, 16384, 1 << 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def unshare() -> frozenset[int]:
-    """Leave as many of the caller's namespaces as the kernel lets go; which ones were left.
+def unshare(*, network: bool = True) -> frozenset[int]:
+    """Leave as many of the caller's namespaces as the kernel lets go; which ones were left. network: that one too.
 
     All at once through a user namespace, which needs no privilege, or else one by one.
     The caller must have a single thread. A new PID namespace begins with its next child.
     """
-    wanted = NEW_USER | NEW_NET | NEW_IPC | NEW_PID | NEW_MOUNT
+    wanted = [flag for flag in NAMES if network or flag != NEW_NET]
     user, group = os.geteuid(), os.getegid()
-    if _libc.unshare(wanted) == 0:
+    if _libc.unshare(sum(wanted)) == 0:
         _map_identity(user, group)
-        return frozenset(NAMES)
-    return frozenset(flag for flag in NAMES if flag != NEW_USER and _libc.unshare(flag) == 0)
+        return frozenset(wanted)
+    return frozenset(flag for flag in wanted if flag != NEW_USER and _libc.unshare(flag) == 0)
 
 
 def own_proc() -> bool:

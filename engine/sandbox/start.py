@@ -10,8 +10,10 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 
 import engine
 from engine.domain.errors import ChildError
@@ -21,9 +23,12 @@ from engine.sandbox.enter import Profile, level_of
 from engine.sandbox.limits import Limits
 
 _HELLO_SECONDS = 60.0
-_LEVELS = ("none", "partial", "full")
+LEVELS = ("none", "partial", "full")
+"""Of isolation, the least first."""
 RANKS = "+ranks"
 """In a kind: its child has several processes that talk over loopback."""
+HOSTS = "+hosts"
+"""In a kind: its child is one of several on different hosts, which talk over the hosts' network."""
 DEVICE = "+device"
 """In a kind: its child may use the host's accelerators."""
 _PACKAGE = Path(engine.__path__[0])
@@ -39,14 +44,17 @@ def start_child(
     threads: int,
     least_level: str = "none",
     module: str = "engine.child",
+    sockets: Sequence[socket.socket] = (),
+    words: Mapping[str, str] = MappingProxyType({}),
 ) -> Child:
     """A fresh child that has entered its sandbox and waits for a request.
 
-    kind: see engine.child; with RANKS for several processes, with DEVICE for accelerators. Paths are files or folders that exist; home and temporary files
+    kind: see engine.child; with RANKS for several processes, with HOSTS for the host's network, with DEVICE for accelerators. Paths are files or folders that exist; home and temporary files
     are a folder of its own, gone when it ends. Output is appended to `log`. threads: 0
     takes all cores. The child lives at most as long as this process. Raises ChildError
     when it does not start or is isolated less than `least_level`. module: what is run; it
-    must enter the sandbox as engine.child does.
+    must enter the sandbox as engine.child does. sockets: connections that it inherits under their numbers; words: more
+    of its environment.
     """
     scratch = Path(tempfile.mkdtemp(prefix="speedrail-child-"))
     ours, its = socket.socketpair()
@@ -58,8 +66,8 @@ def start_child(
             stdout=output,
             stderr=output,
             cwd=scratch,
-            env=_environment(kind, scratch, threads or usable_cores()),
-            pass_fds=(its.fileno(),),
+            env={**_environment(kind, scratch, threads or usable_cores()), **words},
+            pass_fds=(its.fileno(), *(each.fileno() for each in sockets)),
             start_new_session=True,
         )
     child = Child(process, ours, log, scratch)
@@ -76,7 +84,7 @@ def start_child(
 
 
 def _demand(level: str, least: str) -> None:
-    if _LEVELS.index(level) < _LEVELS.index(least):
+    if LEVELS.index(level) < LEVELS.index(least):
         raise ChildError(
             f"This host isolates children only at level {level}; {least} is demanded.",
             mend="Allow unprivileged user namespaces and Landlock, or lower SPEEDRAIL_SANDBOX_LEVEL.",
@@ -94,6 +102,7 @@ def _profile(readable: list[Path], writable: list[Path], scratch: Path, limits: 
         processes=limits.processes,
         scratch=str(scratch),
         loopback=RANKS in kind,
+        network=HOSTS in kind,
         accelerators=DEVICE in kind,
     )
 

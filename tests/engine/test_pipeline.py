@@ -23,6 +23,7 @@ from engine.domain.ports import Batch, Context, Generation, Outputs
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
 from engine.execution.judging import noise_of, pinned_cores, shadows_of
+from engine.execution.leash import Leash
 from engine.executors import opening as executors_opening
 from engine.host import this_host
 from engine.measure.block import Block, Candidate
@@ -202,7 +203,7 @@ def measured_together(
         readable = (*shared, Path(opened.lowered.directory))
         candidates.append(Candidate(f"{position}:{recipe}", opened, readable, place / "m.log"))
     found: dict[str, list[Round]] = {c.run_id: [] for c in candidates}
-    with Block(0, candidates, start=start_child, limits=limits) as block:
+    with Leash(lambda: False) as leash, Block(0, candidates, start=leash.start, limits=limits) as block:
         for turns in block.rounds(rounds):
             for turn in turns:
                 found[turn.run_id].append(turn)
@@ -237,8 +238,9 @@ def test_the_same_model_twice_is_not_distinguishable(model: Path, inputs: Path, 
     readable = (model, inputs, Path(done.lowered.directory))
     baseline = Candidate("baseline", opened, readable, tmp_path / "m.log")
     shadows = shadows_of(baseline, tmp_path, verify=True)
-    make = partial(Block, shadows=shadows, start=start_child, limits=limits)
-    with Series(0, [baseline], request.workload.rounds, make) as series:
+    with Leash(lambda: False) as leash, Series(
+        0, [baseline], request.workload.rounds, partial(Block, shadows=shadows, start=leash.start, limits=limits)
+    ) as series:
         rounds = [turn for turns in series.rounds() for turn in turns]
         check = noise_of(series, rounds).check
     assert series.blocks == 3

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import socket
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +13,7 @@ import numpy as np
 from engine.domain.codec import as_data
 from engine.domain.layout import Layout
 from engine.domain.ports import Array, Batch, Generation, Outputs
+from engine.executors.spread.distant import handed_over
 from engine.executors.spread.group import Group
 from engine.executors.spread.part import Event, Place
 from engine.executors.spread.peers import Peer, Starter
@@ -62,9 +61,13 @@ class SpreadExecutor:
     def trace(self) -> list[list[Event]]:
         """Events of the latest call, for each rank of each replica in turn."""
         return [
-            [Event(*event) for event in answer["events"]]
-            for group in self.groups for answer, _ in group.ask({"do": "trace"})
+            [Event(*event).earlier(peer.ahead) for event in answer["events"]]
+            for group in self.groups for peer, (answer, _) in zip(group.peers, group.ask({"do": "trace"}), strict=True)
         ]  # fmt: skip
+
+    def bytes_elsewhere(self) -> int:
+        """The most memory of workers outside of the driver's sandbox, where nobody else counts it."""
+        return sum(peer.memory().elsewhere for group in self.groups for peer in group.peers)
 
     def close(self) -> None:
         for group in self.groups:
@@ -85,9 +88,10 @@ class SpreadExecutor:
 
 
 def open_spread(request: OpenRequest) -> SpreadExecutor:
-    """Start the workers and let them open their parts. Raises StageError; then no worker is left."""
-    threads = threads_of_worker(request)
-    return spread_over(Starter(threads).start(request.lowered.layout.workers), request)
+    """Start the workers, or take those on several hosts, and let them open their parts. Raises StageError; then no worker is left."""
+    layout = request.lowered.layout
+    peers = handed_over() if layout.hosts > 1 else Starter(threads_of_worker(request)).start(layout.workers)
+    return spread_over(peers, request)
 
 
 def spread_over(peers: Sequence[Peer], request: OpenRequest) -> SpreadExecutor:
@@ -108,8 +112,8 @@ def spread_over(peers: Sequence[Peer], request: OpenRequest) -> SpreadExecutor:
 
 
 def threads_of_worker(request: OpenRequest) -> int:
-    """The run's threads, shared out: all workers together take what one process would."""
-    return max(1, (request.threads or usable_cores()) // request.lowered.layout.workers)
+    """The run's threads, shared out: all workers of a host together take what one process would."""
+    return max(1, (request.threads or usable_cores()) // request.lowered.layout.placed.each)
 
 
 def of_one_replica(request: OpenRequest) -> OpenRequest:
@@ -123,9 +127,10 @@ def of_one_replica(request: OpenRequest) -> OpenRequest:
 
 
 def _open_all(groups: Sequence[Group], request: OpenRequest, layout: Layout) -> dict[str, Any]:
-    for index, (group, port) in enumerate(zip(groups, _free_ports(len(groups)), strict=True)):
+    for group in groups:
+        first = group.peers[0]
         for peer in group.peers:
-            place = Place(peer.rank, layout.degree, port=port, device=index * layout.degree + peer.rank)
+            place = Place(peer.rank, layout.degree, first.address, first.port, peer.device)
             message = {"do": "open", "request": as_data(request), "place": as_data(place)}
             Group([peer], layout.timeout).begin(message)
         group.expect(OPEN_SECONDS)
@@ -137,9 +142,3 @@ def _filled(rows: Array, size: int) -> Array:
     """As many rows as the replica was made for; the filling repeats the first."""
     missing = size - len(rows)
     return np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)]) if missing > 0 else rows
-
-
-def _free_ports(count: int) -> list[int]:
-    """Held together for a moment, so that no two are the same."""
-    with ExitStack() as held:
-        return [int(held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]) for _ in range(count)]

@@ -10,7 +10,7 @@ from typing import Any
 from engine.domain.errors import Problem, StageError
 from engine.domain.ports import Array
 from engine.executors.spread import wire
-from engine.executors.spread.peers import Peer
+from engine.executors.spread.peers import CUT, STOPPED, Peer
 
 _GRACE_SECONDS = 1.5
 """When one rank complains, another has often died a moment before: that is the cause to name."""
@@ -39,7 +39,8 @@ class Group:
         self.expect(timeout or self.timeout)
         for peer in self.peers:
             try:
-                wire.send(peer.connection, message, arrays)
+                peer.connection.settimeout(timeout or self.timeout)
+                wire.send(peer.connection, _by_its_clock(message, peer), arrays)
             except OSError:
                 raise self._failed(f"{peer.name} is gone: {peer.cause_of_death()}.", peer) from None
 
@@ -82,19 +83,18 @@ class Group:
             raise self._failed(f"{peer.name} is gone: {peer.cause_of_death()}.", peer) from None
 
     def _silent(self, silent: Sequence[Peer]) -> StageError:
-        # whoever is stopped is the cause; the others wait for it
-        first = min(silent, key=lambda p: p.cause_of_silence() != "it is stopped (SIGSTOP)")
-        return self._failed(f"{first.name} did not answer within {self.timeout:g} s: {first.cause_of_silence()}.", first)
+        # whoever is stopped or out of reach is the cause; the others wait for it
+        causes = [peer.cause_of_silence() for peer in silent]
+        first = next((i for i, cause in enumerate(causes) if cause in (STOPPED, CUT)), 0)
+        return self._failed(f"{silent[first].name} did not answer within {self.timeout:g} s: {causes[first]}.", silent[first])
 
     def _complained(self, complaints: Sequence[tuple[Peer, Problem]]) -> StageError:
-        gone = [p for p in self.peers if p.process.poll() is not None]
+        gone = [p for p in self.peers if p.is_gone()]
         if gone:
             return self._failed(f"{gone[0].name} is gone: {gone[0].cause_of_death()}.", gone[0])
-        stopped = [p for p in self.peers if p.cause_of_silence() == "it is stopped (SIGSTOP)"]
-        if stopped:
-            return self._failed(
-                f"{stopped[0].name} did not answer within {self.timeout:g} s: {stopped[0].cause_of_silence()}.", stopped[0]
-            )
+        quiet = [p for p in self.peers if p.cause_of_silence() in (STOPPED, CUT)]
+        if quiet:
+            return self._silent(quiet)
         peer, problem = complaints[0]
         self.end()
         return StageError(
@@ -105,3 +105,9 @@ class Group:
         log = peer.log_tail()
         self.end()
         return StageError(what, mend="Repeat the run; if it stays, the host's log says more.", where=peer.name, detail=log)
+
+
+def _by_its_clock(message: Mapping[str, Any], peer: Peer) -> dict[str, Any]:
+    """When a call began is told to each in seconds of its own host's clock."""
+    began = {"began": message["began"] + peer.ahead} if "began" in message else {}
+    return {**message, **began}

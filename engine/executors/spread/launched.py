@@ -26,7 +26,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import psutil
 import torch.distributed as dist
 
 from engine.domain.artifact import TaskId
@@ -37,7 +36,7 @@ from engine.domain.workload import Workload
 from engine.executors.opening import open_alone
 from engine.executors.spread.part import Part, Place, meet, open_part
 from engine.executors.spread.proof import TOLERANCE, batch_for
-from engine.host import PACKAGE, code, this_host
+from engine.host import PACKAGE, code, network_device, this_host
 from engine.intake.identity import artifact_id
 from engine.intake.inspection import inspect
 from engine.pipeline import transform
@@ -203,8 +202,7 @@ def _device_towards(host: str) -> str:
     """The network device by which this host reaches that one; empty if it does not."""
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as never_sent:
         never_sent.connect((host, 9))
-        own = never_sent.getsockname()[0]
-        return next(name for name, addresses in psutil.net_if_addrs().items() if own in [each.address for each in addresses])
+        return network_device(never_sent.getsockname()[0])
     return ""
 
 

@@ -50,6 +50,10 @@ class Event:
     end: float
     sent: int = 0
 
+    def earlier(self, seconds: float) -> Event:
+        """By a clock that is so far behind."""
+        return replace(self, begin=self.begin - seconds, end=self.end - seconds)
+
     def as_list(self) -> list[Any]:
         return [self.kind, self.item, self.begin, self.end, self.sent]
 

@@ -21,7 +21,6 @@ from engine.executors.spread.executor import SpreadExecutor, of_one_replica, ope
 from engine.executors.spread.part import Event
 from engine.executors.spread.timeline import Summary, as_attachment, summarize
 from engine.requests import OpenRequest
-from engine.sandbox import tree
 
 TOLERANCE = {NumberFormat.FP32: 1e-3, NumberFormat.BF16: 5e-2}
 """Largest difference allowed, relative to the largest output. Integers round activations, so they get bf16's."""
@@ -98,6 +97,8 @@ def _watched(request: OpenRequest, executor: SpreadExecutor, batch: Batch) -> tu
     """Shares of the typical one of a few calls, and its picture."""
     layout = request.lowered.layout
     facts: Facts = {"workers": layout.workers}
+    if layout.hosts > 1:
+        facts["hosts"] = layout.hosts
     drawn: tuple[Attachment, ...] = ()
     if layout.cut is not Cut.NONE:
         calls = [_call(request, executor, batch, layout.degree) for _ in range(_CALLS)]
@@ -106,7 +107,7 @@ def _watched(request: OpenRequest, executor: SpreadExecutor, batch: Batch) -> tu
             "stage_balance": typical.balance, "bubble_share": typical.bubble,
             "communication_share": typical.communication, "sent_bytes": typical.sent,
         }  # fmt: skip
-        names = [f"rank {peer.rank}" for peer in executor.groups[0].peers]
+        names = [f"rank {peer.rank}" + f" on {peer.address}" * (layout.hosts > 1) for peer in executor.groups[0].peers]
         drawn = (Attachment("timeline", as_attachment(events, names, typical)),)
     if layout.replicas > 1:
         facts |= _scaling(executor, batch, of_one_replica(request).workload.batch_size) | _memory(executor)
@@ -115,8 +116,8 @@ def _watched(request: OpenRequest, executor: SpreadExecutor, batch: Batch) -> tu
 
 def _memory(executor: SpreadExecutor) -> Facts:
     """What all workers hold together, and what they would if they shared nothing."""
-    pids = [peer.pid for group in executor.groups for peer in group.peers]
-    held, alone = sum(map(tree.proportional_bytes, pids)), sum(tree.resident(pid).now for pid in pids)
+    memory = [peer.memory() for group in executor.groups for peer in group.peers]
+    held, alone = sum(each.pss for each in memory), sum(each.rss for each in memory)
     return {"workers_pss_bytes": held, "shared_between_workers_bytes": alone - held}
 
 

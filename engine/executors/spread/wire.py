@@ -38,17 +38,17 @@ def send(connection: socket.socket, message: Mapping[str, Any], arrays: Mapping[
         connection.sendall(value.data.cast("B") if value.size else b"")
 
 
-def receive(connection: socket.socket, deadline: float | None = None) -> tuple[Message, dict[str, Array]]:
-    """The next message and its arrays. deadline: of time.monotonic.
+def receive(connection: socket.socket, deadline: float | None = None, most: int = 0) -> tuple[Message, dict[str, Array]]:
+    """The next message and its arrays. deadline: of time.monotonic. most: bytes of a header, where no arrays are expected.
 
     Raises Closed when the other side has gone, TimeoutError when the deadline passed.
     """
     (length,) = _LENGTH.unpack(_read(connection, _LENGTH.size, deadline))
-    if length > _MOST_HEADER:
+    if length > (most or _MOST_HEADER):
         raise Closed(f"a header of {length} bytes")
     message: Message = json.loads(_read(connection, length, deadline))
     arrays: dict[str, Array] = {}
-    for name, dtype, shape in message.pop("arrays"):
+    for name, dtype, shape in message.pop("arrays")[: 0 if most else None]:
         kind = np.dtype(dtype)
         raw = _read(connection, kind.itemsize * prod(shape), deadline)
         arrays[name] = np.frombuffer(raw, kind).reshape(shape)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine.domain.errors import Problem, SpeedrailError
 from engine.domain.ports import Array
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 class Worker:
     """Opens its part on the first request, then answers."""
 
-    def __init__(self, rank: int) -> None:
-        self._rank = rank
+    def __init__(self) -> None:
         self._part: Part | None = None
 
     def answer(self, message: wire.Message, arrays: dict[str, Array]) -> tuple[wire.Message, dict[str, Array]]:
@@ -38,6 +38,8 @@ class Worker:
             case "generate":
                 made = self._opened.generate(arrays["input_ids"], message["new_tokens"], message["began"])
                 return ({"times": made.token_times}, {"tokens": made.tokens}) if made else ({}, {})
+            case "clock":
+                return {"now": time.monotonic()}, {}
             case "trace":
                 return {"events": [event.as_list() for event in self._opened.trace()]}, {}
         raise ValueError(message["do"])
@@ -56,17 +58,22 @@ class Worker:
         return self._part
 
 
-def main(rank: int, port: int) -> int:
+def main(rank: int, port: int) -> None:
     die_with_parent()
     token = sys.stdin.readline().strip()
     connection = socket.create_connection(("127.0.0.1", port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     wire.send(connection, {"token": token, "rank": rank, "host": socket.gethostname(), "pid": os.getpid()})
-    worker = Worker(rank)
+    serve(connection)
+
+
+def serve(connection: socket.socket) -> NoReturn:
+    """Answer the driver until it has gone, and end with it."""
+    worker = Worker()
     while True:
         try:
             message, arrays = wire.receive(connection)
-        except wire.Closed:
+        except OSError:  # closed, or the link to it is cut
             # a rank may hang in a collective of threads of its own: no orderly end
             os._exit(0)
         try:
@@ -86,4 +93,4 @@ def _problem(error: Exception) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
+    main(int(sys.argv[1]), int(sys.argv[2]))

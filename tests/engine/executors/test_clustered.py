@@ -1,70 +1,88 @@
-"""Workers placed by Ray on two hosts, a Ray node in each one's network; and what is said where they cannot be."""
+"""Experiments on a cluster of two hosts, a Ray node in each one's network; and what is said where there is none."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
-from engine.domain.errors import InvalidInput, StageError
-from engine.executors.spread import clustered
-from engine.executors.spread.clustered import Ended, Wanted, _answers, _demand_success, main, wanted_of
+from engine.domain.errors import StageError
+from engine.domain.layout import Workers
+from engine.execution.leash import Leash
+from engine.executors.spread.clustered import connected
+from engine.grammar import parse_recipe
+from engine.host import in_cluster
+from engine.sandbox import Limits
+from engine.settings import Settings
+from storage import open_storage
+from tests.engine.conftest import inputs_file
 from tests.engine.two_hosts import Host, two_hosts
-from tests.models import tiny_bert
+from tests.models import tiny_bert, tiny_onnx
 
 ROOT = Path(__file__).parents[3]
 PORT = 6399
-TENSOR = "model_parallelism(kind=tensor, degree=2, hosts=2)"
-PIPELINE = "model_parallelism(kind=pipeline, degree=2, hosts=2)"
-REPLICAS = "distributed(replicas=2, hosts=2)"
+TIMEOUT = 5.0
 WITHIN = 15.0
+TENSOR = "model_parallelism(kind=tensor, degree=2, hosts=2, timeout=5)"
+PIPELINE = "model_parallelism(kind=pipeline, degree=2, hosts=2, timeout=5)"
+REPLICAS = "distributed(replicas=2, hosts=2, timeout=5)"
+MORE = "distributed(replicas=3, hosts=3)"
+QUICK = "batch_size=2,sequence_length=16,threads=1,rounds=3,processes=1,round_seconds=0.05,warmup_calls=2"
+LONG = "batch_size=2,sequence_length=16,threads=1,rounds=12,processes=1,round_seconds=0.5,warmup_calls=2"
 
 
 class Cluster:
-    """A Ray node of one core in each host's network."""
+    """A Ray node of one core in each host's network, and a home that both see."""
 
-    def __init__(self, hosts: tuple[Host, Host], folder: Path, model: Path) -> None:
-        self.hosts, self.model = hosts, model
+    def __init__(self, hosts: tuple[Host, Host], folder: Path, home: Path, model: Path) -> None:
+        self.hosts, self.model, self._ray = hosts, model, str(Path(sys.executable).with_name("ray"))
         address = f"{hosts[0].address}:{PORT}"
         self.words = {
             "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_ADDRESS": address, "PYTHONWARNINGS": "ignore",
+            "SPEEDRAIL_HOME": str(home),
         }  # fmt: skip
         self.nodes = [
             self._node(hosts[0], "--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={folder}"),
             self._node(hosts[1], f"--address={address}"),
         ]
 
-    def launched(self, *words: str, model: Path | None = None) -> subprocess.Popen[str]:
-        command = ["-W", "ignore", "-m", "engine.executors.spread.clustered", str(model or self.model), *words]
-        return self.hosts[0].start([sys.executable, *command, "--workload", "batch_size=2,sequence_length=16"], self.words, cwd=ROOT)
+    def launched(self, *recipes: str, workload: str = QUICK, model: Sequence[str] = ()) -> subprocess.Popen[str]:
+        # kept, so that a recipe is lowered once for all of the story
+        command = [sys.executable, "-W", "ignore", "-m", "engine", "run", *(model or [str(self.model)]), "--save", "--workload", workload, "--json", "-"]
+        command += [word for recipe in recipes for word in ("--recipe", recipe)]
+        return self.hosts[0].start(command, self.words, cwd=ROOT)
 
-    def run(self, *words: str, model: Path | None = None) -> tuple[int, str, str]:
-        process = self.launched(*words, model=model)
-        said, errors = process.communicate(timeout=120)
-        return process.returncode, said, errors
+    def run(self, *recipes: str) -> dict[str, dict[str, Any]]:
+        """Its runs, by recipe."""
+        return runs_of(*self.launched(*recipes).communicate(timeout=300))
 
     def ranks(self) -> list[psutil.Process]:
-        """Processes of the rank program, by rank."""
+        """The workers themselves: the innermost of each sandbox."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                command = process.cmdline()
-                if "engine.executors.spread.launched" in command and str(self.model) in command:
+                parents = process.parents()[:2]
+                if all("engine.executors.spread.rank" in each.cmdline() for each in (process, *parents)):
                     found.append(process)
-        return sorted(found, key=lambda process: process.environ()["RANK"])
+        return found
+
+    def nodes_in_it(self) -> int:
+        said, _ = self.hosts[0].start([self._ray, "status"], self.words).communicate(timeout=60)
+        return said.count("1 node_")
 
     def end(self) -> None:
         for node in self.nodes:
@@ -73,141 +91,152 @@ class Cluster:
             node.communicate()
 
     def _node(self, host: Host, *words: str) -> subprocess.Popen[str]:
-        ray = [str(Path(sys.executable).with_name("ray")), "start", *words, f"--node-ip-address={host.address}", "--num-cpus=1"]
+        ray = [self._ray, "start", *words, f"--node-ip-address={host.address}", "--num-cpus=1"]
         return host.start([*ray, "--disable-usage-stats", "--block", "--object-store-memory=80000000"], self.words)
 
 
-@pytest.mark.timeout(600)
-def test_a_cluster_of_two_hosts(tmp_path: Path) -> None:
-    """One story, because starting a cluster takes longer than what is asked of it."""
+def runs_of(said: str, errors: str) -> dict[str, dict[str, Any]]:
+    assert said.startswith("{"), errors
+    return {run["recipe"]: run for run in json.loads(said)["runs"]}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One for all, because starting it takes longer than what is asked of it."""
+    place = tmp_path_factory.mktemp("cluster")
     # a short name, because the paths of sockets are
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder, two_hosts("srr") as hosts:
-        cluster = Cluster(hosts, Path(folder), tiny_bert(tmp_path / "bert"))
+        cluster = Cluster(hosts, Path(folder), place / "home", tiny_bert(place / "bert"))
         try:
-            _until(lambda: "has 2 of 3 hosts" in cluster.run("--recipe", "distributed(replicas=3, hosts=3)")[2], 120.0)
-            a_cluster_that_is_too_small_says_how_it_grows(cluster)
-            pipeline_tensor_and_replicas_are_placed_on_both_hosts(cluster)
-            a_host_without_the_model_is_named(cluster, tmp_path / "nowhere")
-            a_rank_that_is_killed_is_named_and_takes_the_others_along(cluster)
-            a_killed_launcher_takes_its_ranks_along(cluster)
+            _until(lambda: cluster.nodes_in_it() == 2, 120.0)
+            yield cluster
         finally:
             cluster.end()
 
 
-def a_cluster_that_is_too_small_says_how_it_grows(cluster: Cluster) -> None:
-    code, _, errors = cluster.run("--recipe", "distributed(replicas=3, hosts=3)")
-    assert code == 1 and "The cluster has 2 of 3 hosts with 1 core each" in errors
-    assert "On each further host: RAY_AUTH_MODE=token ray start --address=" in errors
+@pytest.mark.timeout(900)
+def test_models_on_two_hosts_run_and_fail_like_any_other(cluster: Cluster, tmp_path: Path) -> None:
+    """One story, because starting a cluster takes longer than what is asked of it."""
+    all_are_proven_measured_and_drawn(cluster)
+    a_cancel_and_a_killed_launcher_leave_nobody_behind(cluster, [str(tiny_onnx(tmp_path / "small")), "--dataset", str(inputs_file(tmp_path))])
+    whoever_is_killed_stopped_or_cut_off_is_named(cluster)
 
 
-def pipeline_tensor_and_replicas_are_placed_on_both_hosts(cluster: Cluster) -> None:
-    words = [word for recipe in (TENSOR, PIPELINE, REPLICAS) for word in ("--recipe", recipe)]
-    code, said, errors = cluster.run(*words, "--calls", "3")
-    assert code == 0, errors
-    found = {each["recipe"]: each for each in map(json.loads, said.splitlines())}
-    assert set(found) == {TENSOR, PIPELINE, REPLICAS}
-    for each in found.values():
-        assert each["ranks"] == 2 and each["max_abs_difference"] < 1e-4 and len(each["samples_ms"]) == 3
+def all_are_proven_measured_and_drawn(cluster: Cluster) -> None:
+    found = cluster.run(PIPELINE, TENSOR, REPLICAS, MORE)
+    baseline, more = found.pop(""), found.pop(spelled(MORE))
+    assert len(found) == 3 and baseline["environment"]["sandbox"] == "full"
     assert not cluster.ranks()
+    (refused,) = more["reasons"]
+    assert "The cluster has 2 of 3 hosts with 1 core each" in refused and "RAY_AUTH_MODE=token ray start --address=" in refused
+    for run in found.values():
+        assert run["status"] == "succeeded", run["problems"]
+        proof = next(stage for stage in run["facts"] if stage["technique"] == "spreading")
+        assert proof["facts"]["hosts"] == 2 and proof["facts"]["max_abs_difference"] < 1e-4
+        numbers = {each["name"]: each for each in run["measurements"]}
+        assert numbers["latency"]["samples"] >= 3 and numbers["quality"]["median"] > 0.999
+        # two workers' torch, besides the driver
+        assert numbers["peak_memory"]["median"] > 1.2 * baseline_memory(baseline)
+        assert run["environment"]["sandbox"] == "partial"
+    storage = open_storage(Settings.from_environment(cluster.words))
+    for recipe in (PIPELINE, TENSOR):
+        drawn = storage.runs.attachments(found[spelled(recipe)]["id"])["timeline"]["ranks"]
+        assert {name.rpartition(" on ")[2] for name in drawn} == {host.address for host in cluster.hosts}
+    assert found[spelled(REPLICAS)]["facts"][-1]["facts"]["scaling_efficiency"] > 0
 
 
-def a_host_without_the_model_is_named(cluster: Cluster, model: Path) -> None:
-    code, _, errors = cluster.run("--recipe", REPLICAS, model=model)
-    assert code == 1 and "has no model in" in errors
+def baseline_memory(baseline: dict[str, Any]) -> float:
+    return float(next(each["median"] for each in baseline["measurements"] if each["name"] == "peak_memory"))
 
 
-def a_rank_that_is_killed_is_named_and_takes_the_others_along(cluster: Cluster) -> None:
-    launched = cluster.launched("--recipe", TENSOR, "--calls", "1000000")
-    _until(lambda: len(cluster.ranks()) == 2, 60.0)
-    victim = cluster.ranks()[1]
-    # the first rank is on either host, the second on the other
-    (host,) = {host.address for host in cluster.hosts} - {victim.environ()["MASTER_ADDR"]}
-    victim.kill()
-    _, errors = launched.communicate(timeout=WITHIN)
-    assert launched.returncode == 1 and errors == f"speedrail: rank 1 on {host} ended: killed by SIGKILL\n"
-    assert not cluster.ranks()
+def spelled(recipe: str) -> str:
+    return str(parse_recipe(recipe))
 
 
-def a_killed_launcher_takes_its_ranks_along(cluster: Cluster) -> None:
-    launched = cluster.launched("--recipe", TENSOR, "--calls", "1000000")
-    _until(lambda: len(cluster.ranks()) == 2, 60.0)
-    os.killpg(launched.pid, signal.SIGKILL)
-    launched.communicate()
-    _until(lambda: not cluster.ranks(), WITHIN)
+def a_cancel_and_a_killed_launcher_leave_nobody_behind(cluster: Cluster, model: Sequence[str]) -> None:
+    for number in (signal.SIGINT, signal.SIGKILL):
+        launched = cluster.launched(REPLICAS, workload=LONG, model=model)
+        _until_measuring(launched)
+        assert len(cluster.ranks()) == 2
+        os.killpg(launched.pid, number)
+        _until(lambda: not cluster.ranks(), WITHIN)
+        launched.communicate(timeout=WITHIN)
+        assert launched.returncode != 0
+
+
+def whoever_is_killed_stopped_or_cut_off_is_named(cluster: Cluster) -> None:
+    """Of three models that are measured in turns, one after another."""
+    launched = cluster.launched(TENSOR, REPLICAS, PIPELINE, workload=LONG)
+    _until_measuring(launched)
+    assert len(cluster.ranks()) == 6
+    victims = sorted(cluster.ranks(), key=lambda process: process.create_time())
+    victims[0].kill()
+    _until(lambda: len(cluster.ranks()) == 4, WITHIN)
+    victims[2].suspend()
+    _until(lambda: len(cluster.ranks()) == 2, WITHIN)
+    cluster.hosts[1].cut_off()
+    _until(lambda: not cluster.ranks(), WITHIN + TIMEOUT)
+    runs = runs_of(*launched.communicate(timeout=200))
+    rank = r"rank [01] on \S+ at 10\.77\.0\.[12] \(pid \d+\)"
+    for recipe, cause in (
+        (TENSOR, rf"{rank} is gone: it ended \(SIGKILL"), (REPLICAS, rf"{rank} did not answer within 5 s: it is stopped \(SIGSTOP\)"),
+        (PIPELINE, r"rank [01] on \S+ at 10\.77\.0\.2 \(pid \d+\) did not answer within 5 s: its host does not answer"),
+    ):  # fmt: skip
+        run = runs[spelled(recipe)]
+        assert run["status"] == "failed" and re.search(cause, " ".join(run["reasons"])), run["reasons"]
+    assert runs[""]["status"] == "succeeded"
+
+
+def _until_measuring(launched: subprocess.Popen[str]) -> None:
+    assert launched.stderr
+    said = []
+    for line in iter(launched.stderr.readline, ""):
+        said.append(line)
+        if line.endswith(": measuring\n"):
+            return
+    pytest.fail("".join(said))
 
 
 def _until(condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.2)
+        time.sleep(0.3)
 
 
-@pytest.mark.parametrize(
-    ("recipe", "wanted", "ranks"),
-    [("distributed(replicas=3, hosts=2)", Wanted(3, 2), [[0, 1], [2]]), (TENSOR, Wanted(2, 2), [[0], [1]])],
-)
-def test_workers_are_shared_out_over_hosts(recipe: str, wanted: Wanted, ranks: list[list[int]]) -> None:
-    assert wanted_of([recipe]) == wanted and [wanted.ranks(host) for host in range(wanted.hosts)] == ranks
-
-
-def test_a_host_without_a_worker_and_recipes_that_differ_are_refused() -> None:
-    with pytest.raises(InvalidInput, match="2 workers, 1 on a host, leave one of 3 hosts without any"):
-        wanted_of(["distributed(replicas=2, hosts=3)"])
-    with pytest.raises(InvalidInput, match="ask for different workers or hosts"):
-        wanted_of([TENSOR, "distributed(replicas=3, hosts=3)"])
-
-
-def test_without_a_token_or_ray_the_launch_is_refused_with_the_commands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = [str(tmp_path), "--recipe", REPLICAS]
+def test_without_a_token_or_ray_the_commands_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    assert main(words) == 1 and "Set RAY_AUTH_MODE=token" in capsys.readouterr().err
+    with pytest.raises(StageError) as refusal:
+        connected()
+    assert "Set RAY_AUTH_MODE=token" in str(refusal.value)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
 
     def missing(name: str) -> None:
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    assert main(words) == 1
-    said = capsys.readouterr().err
-    assert "is not installed" in said and "pip install -r requirements-cluster.txt" in said and "ray start --address=" in said
+    with pytest.raises(StageError) as refusal:
+        connected()
+    assert "is not installed" in str(refusal.value) and "pip install -r requirements-cluster.txt" in refusal.value.mend
 
 
-class Answering:
-    """As much of Ray as waits: hosts that answer, and others that never do."""
-
-    exceptions = SimpleNamespace(RayError=RuntimeError)
-
-    def __init__(self, answers: dict[str, list[Ended]]) -> None:
-        self.answers = answers
-
-    def wait(self, asked: list[str], timeout: float) -> tuple[list[str], list[str]]:
-        done = [each for each in asked if each in self.answers][:1]
-        if not done:
-            time.sleep(timeout)
-        return done, [each for each in asked if each not in done]
-
-    def get(self, asked: str, timeout: float) -> list[Ended]:
-        return self.answers[asked]
+def test_a_host_is_in_a_cluster_that_is_named_or_runs_here_and_demands_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert not in_cluster()
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("10.0.0.1:6379")
+    assert in_cluster()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert in_cluster()
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert not in_cluster()
 
 
-def test_a_host_that_does_not_answer_is_named_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    hosts = {"one": "10.0.0.1", "other": "10.0.0.2"}
-    with pytest.raises(StageError, match=r"The ranks on 10\.0\.0\.2 did not end within 0\.2 s"):
-        _answers(Answering({"one": [(0, 0, "{}", "")]}), hosts, 0.2)
-    monkeypatch.setattr(clustered, "GRACE_SECONDS", 0.1)
-    with pytest.raises(StageError, match=r"rank 1 on 10\.0\.0\.2 ended: killed by SIGKILL"):
-        _answers(Answering({"other": [(1, -9, "", "")]}), hosts, 60.0)
-    both = Answering({"one": [(0, 0, "{}", "")], "other": [(1, 0, "", "")]})
-    assert [host for host, _ in _answers(both, hosts, 60.0)] == ["10.0.0.1", "10.0.0.2"]
-
-
-def test_of_ranks_that_failed_the_one_that_was_killed_is_named() -> None:
-    ended = [("10.0.0.1", [(0, 1, "", "speedrail: rank 0 on a: RuntimeError: closed\n")]), ("10.0.0.2", [(1, -9, "", "")])]
-    with pytest.raises(StageError, match=r"rank 1 on 10\.0\.0\.2 ended: killed by SIGKILL"):
-        _demand_success(ended)
-    with pytest.raises(StageError, match=r"rank 0 on 10\.0\.0\.1 ended: rank 0 on a: RuntimeError: closed"):
-        _demand_success(ended[:1])
-    _demand_success([("10.0.0.1", [(0, 0, "{}", "")])])
+def test_more_isolation_than_workers_on_several_hosts_have_is_refused(tmp_path: Path) -> None:
+    with Leash(lambda: False, "full") as leash, pytest.raises(StageError, match="their isolation is partial; full is demanded"):
+        leash.start(
+            "measure", readable=[], writable=[], limits=Limits.of_host(), log=tmp_path / "log", threads=1, workers=Workers(2, 2)
+        )
