@@ -37,7 +37,7 @@ from engine.sandbox import LEVELS, Limits
 START_SECONDS = 120.0
 """Ray connects, and then keepers call back, within so long."""
 _LOOK_SECONDS = 0.1
-_HELLO_SECONDS = 2.0
+_HELLO_SECONDS, _MOST_HELLO = 2.0, 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Cluster:
 def _hello(connection: socket.socket, token: str) -> dict[str, Any]:
     """What a caller says of itself; empty, and it is hung up on, where it does not know the token."""
     with suppress(OSError, ValueError):
-        hello, _ = wire.receive(connection, time.monotonic() + _HELLO_SECONDS)
+        hello, _ = wire.receive(connection, time.monotonic() + _HELLO_SECONDS, most=_MOST_HELLO)
         if hmac.compare_digest(str(hello.get("token")), token):
             return hello
     connection.close()
