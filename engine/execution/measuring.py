@@ -137,7 +137,7 @@ def _limits(work: Work, rounds: int, entrants: int) -> Limits:
 def _candidate(work: Work, prepared: Prepared) -> Candidate:
     request, readable = opening(work, prepared)
     # each worker has a core, also where one process is given fewer threads than there are workers
-    request = replace(request, pinned=pinned_cores(request.threads and max(request.threads, request.lowered.layout.workers)))
+    request = replace(request, pinned=pinned_cores(request.threads and max(request.threads, request.lowered.layout.placed.each)))
     return Candidate(prepared.run.id, request, readable, prepared.recorder.log)
 
 
