@@ -40,6 +40,7 @@ from engine.domain.artifact import ModelCard
 from engine.domain.codec import as_data, from_data
 from engine.domain.deployment import Lowered
 from engine.domain.experiment import Round
+from engine.domain.layout import Workers
 from engine.domain.metrics import LATENCY, Verdict
 from engine.domain.noise import SeriesNoise
 from engine.domain.workload import Workload
@@ -127,7 +128,8 @@ def _candidate(folder: Path, card: ModelCard, lowered: Lowered, workload: Worklo
     return Candidate(name, request, (model, Path(lowered.directory)), folder / f"{name}.log")
 
 
-def _start(kind: str, *, log: Path, **rest: Any) -> Child:
+def _start(kind: str, *, log: Path, workers: Workers, opened: Sequence[Path], **rest: Any) -> Child:
+    assert workers.count == 1, f"{opened} is one model in one process"
     module = "benchmarks.slowed_child" if log.stem.startswith(SLOWED) else "engine.child"
     return start_child(kind, log=log, module=module, **rest)
 

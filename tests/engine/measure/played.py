@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from engine.domain.artifact import ArtifactFormat, ModelCard, TaskId
 from engine.domain.deployment import Lowered
 from engine.domain.errors import ChildError, StageError
 from engine.domain.experiment import StageFacts
+from engine.domain.layout import Workers
 from engine.domain.recipe import RuntimeId
 from engine.domain.workload import Workload
 from engine.measure.block import SLICE_SECONDS, Candidate
@@ -35,6 +36,7 @@ class Played:
     level: str = "full"
     killed: bool = False
     pid: int = 2**30
+    further: tuple[int, ...] = ()
     warmup: float = 10.0
 
     def ask(self, message: dict[str, Any], *, timeout: float, tick: Callable[[], None]) -> Any:
@@ -69,9 +71,11 @@ class Stage:
     readable: dict[str, list[Path]] = field(default_factory=dict)
 
     def __call__(
-        self, kind: str, *, readable: list[Path], writable: list[Path], limits: Limits, log: Path, threads: int
-    ) -> Child:
+        self, kind: str, *, readable: list[Path], writable: list[Path], limits: Limits, log: Path, threads: int,
+        workers: Workers, opened: Sequence[Path],
+    ) -> Child:  # fmt: skip
         name = log.stem
+        assert workers == Workers(1) and list(map(str, opened)) == ["/artifact", "/lowered"]
         if self.fails_at.get(name) == "start":
             raise ChildError("It did not start.")
         self.readable[name] = readable
