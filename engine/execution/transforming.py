@@ -37,7 +37,7 @@ from storage import Storage
 TRANSFORM_SECONDS = 3600.0
 """Most that a transform takes, training aside."""
 RESULT_FILE = "transform.json"
-CACHE_VERSION = "9"
+CACHE_VERSION = "10"
 """Raise it when the same request no longer gives the same files."""
 
 

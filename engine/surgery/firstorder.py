@@ -8,7 +8,7 @@ of the answer, or its divergence, would be.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -22,9 +22,18 @@ MAX_BATCHES = 64
 
 
 def first_order(
-    module: Traceable, paths: Sequence[str], batches: Sequence[Batch], task: TaskId, progress: Callable[[float], None]
+    module: Traceable,
+    paths: Sequence[str],
+    batches: Sequence[Batch],
+    task: TaskId,
+    progress: Callable[[float], None],
+    averages: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """Each input feature's share in the answer, by the path of the layer that reads it; no labels are needed."""
+    """Each input feature's share in the answer, by the path of the layer that reads it; no labels are needed.
+
+    averages: of each feature, (features,), where the layer's bias makes up for what is lost on
+    average, so that only what a feature departs from it by counts.
+    """
     scores: dict[str, Tensor] = {}
     chosen = batches[:MAX_BATCHES]
     generator = torch.Generator().manual_seed(0)
@@ -35,7 +44,7 @@ def first_order(
             _followed(answer.float(), mask, task, generator).backward()  # type: ignore[no-untyped-call]
         for path, kept in inputs.items():
             assert kept.grad is not None
-            share = (kept.detach() * kept.grad).double()
+            share = ((kept.detach() - averages[path] if path in averages else kept.detach()) * kept.grad).double()
             spread = tuple(range(2, share.dim())) if share.dim() == 4 else tuple(range(1, share.dim() - 1))
             found = (share.sum(spread) if spread else share).square().sum(0)
             scores[path] = scores[path] + found if path in scores else found

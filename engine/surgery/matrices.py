@@ -61,6 +61,11 @@ def products_fit(inputs: Iterable[int]) -> bool:
     return 4 * sum(count * count for count in inputs) < MEMORY_SHARE * psutil.virtual_memory().available
 
 
+def has_bias(module: nn.Module) -> bool:
+    """Whether what is lost on average can go there."""
+    return getattr(module, "bias", None) is not None
+
+
 def make_up(module: Any, kept: Tensor, seen: Moments) -> None:
     """Change what reads the inputs `kept` so that it answers as with all of them, as nearly as a linear layer can.
 

@@ -18,7 +18,7 @@ from engine.domain.ports import Context
 from engine.surgery.ffn import feed_forwards
 from engine.surgery.firstorder import first_order
 from engine.surgery.importance import Evidence, Moments, observe
-from engine.surgery.matrices import products_fit, sizes
+from engine.surgery.matrices import has_bias, products_fit, sizes
 from engine.surgery.shapes import Shape, compare, macs_of, shape_of_file, shape_of_module
 from engine.surgery.statistics import recalibrate
 from engine.tasks.loading import WEIGHTS, load_module, save_variant
@@ -168,8 +168,10 @@ class _Work:
             case Importance.MAGNITUDE:
                 return Evidence()
             case Importance.TAYLOR:
-                taylor: Mapping[str, Tensor] = first_order(self._module, places, context.calibration, card.task, self._observing)
-                return Evidence(self._moments(places), taylor)
+                moments = self._moments(places)
+                made_up = places if self.target in ("ffn", "heads") else ()
+                averages = {path: moments[path].mean for path in made_up if has_bias(self._module.model.get_submodule(path))}
+                return Evidence(moments, first_order(self._module, places, context.calibration, card.task, self._observing, averages))
             case _:
                 return Evidence(self._moments(places))
 
