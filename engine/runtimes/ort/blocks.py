@@ -51,11 +51,9 @@ def in_blocks(model: onnx.ModelProto, bits: int, block: int, accuracy_level: int
         if table and inputs % block == 0:
             product = next(node for node in model.graph.node if node.output[0] == logits)
             stored[table] = views(model.graph, product, tokens, inputs, block)
-    if bits == HEAD_BITS:
-        model = _by_library(model, bits, block, accuracy_level, [])
-    else:
+    if bits != HEAD_BITS:
         _with_offsets(model.graph, block, accuracy_level)
-        model = _by_library(model, bits, block, accuracy_level, [])
+    model = _by_library(model, bits, block, accuracy_level, [])
     tables_in_blocks(model.graph, block, stored)
     return model
 
